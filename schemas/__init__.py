@@ -1,0 +1,1 @@
+"""Every record, header and HTTP body of capistream. Imports nothing else of ours."""

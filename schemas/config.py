@@ -1,0 +1,66 @@
+"""A domain's configuration as it travels on ``domain-configs``: whole, credentials sealed."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from schemas.event import Currency
+from schemas.wire import SCHEMA_VERSION, Wire
+
+DEFAULT_DEDUPE_WINDOW_SECONDS = 48 * 3600
+
+
+class Subscription(StrEnum):
+    """Whether a domain's plan lets its events through."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+
+
+class Destination(Wire):
+    """One configured account at a platform: what is needed to decide and to build a payload.
+
+    Nothing secret is readable here: ``sealed`` holds the platform's credentials model under
+    AES-256-GCM, and only the sinks have the key.
+    """
+
+    id: str
+    platform: str
+    enabled: bool = True
+    account: str
+    """The public id that a merchant knows this destination by (pixel or ad account id)."""
+    advanced_matching: bool = True
+    """Whether hashed personal identifiers are sent besides click ids, cookies, ip and agent."""
+    limited_data_use: bool = False
+    """Ask for limited data use on every event, whatever the event's own consent says."""
+    events: dict[str, bool] = Field(default_factory=dict)
+    """Canonical event name → wanted; a name that is not here is wanted."""
+    event_names: dict[str, str] = Field(default_factory=dict)
+    """Canonical event name, or custom event name → the name this platform is to be told."""
+    sealed: str
+
+
+class DomainConfig(Wire):
+    """One storefront host and everything that its events need to be judged and sent."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, le=SCHEMA_VERSION)
+    domain_id: str
+    org_id: str
+    host: str
+    revision: int
+    """Grows by one with every change; a feed keeps the highest."""
+    subscription: Subscription = Subscription.ACTIVE
+    token_generation: int = 1
+    sync_token_sha256: str
+    strict: bool = False
+    """Refuse events with unknown keys instead of leaving the keys out."""
+    default_country: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$")] | None = None
+    """ISO 3166 alpha-2, for phone numbers written without a country code."""
+    default_currency: Currency = None
+    dedupe_window_seconds: int = Field(default=DEFAULT_DEDUPE_WINDOW_SECONDS, ge=1)
+    destinations: tuple[Destination, ...] = ()
+
+    def destination(self, destination_id: str) -> Destination | None:
+        """The destination of that id, or None when it has been removed."""
+        return next((d for d in self.destinations if d.id == destination_id), None)

@@ -1,0 +1,205 @@
+"""The canonical event: what a person did in a shop, before any platform has seen it."""
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StringConstraints,
+    field_serializer,
+)
+
+from schemas.limits import (
+    MAX_CLICK_ID_CHARS,
+    MAX_CONTENTS,
+    MAX_EMAIL_CHARS,
+    MAX_EVENT_ID_CHARS,
+    MAX_EVENT_TIME_SECONDS,
+    MAX_ID_CHARS,
+    MAX_MONEY,
+    MAX_MONEY_DECIMALS,
+    MAX_NAME_CHARS,
+    MAX_QUANTITY,
+    MAX_TEXT_CHARS,
+    MAX_URL_CHARS,
+    MAX_USER_AGENT_CHARS,
+    MIN_EVENT_TIME_SECONDS,
+)
+from schemas.wire import Wire, blank_is_absent, decimal_from_json, number_is_id
+
+
+class EventName(StrEnum):
+    """What a person can do; each platform file maps these to its own words."""
+
+    PAGE_VISIT = "PageVisit"
+    VIEW_CONTENT = "ViewContent"
+    SEARCH = "Search"
+    ADD_TO_CART = "AddToCart"
+    ADD_TO_WISHLIST = "AddToWishlist"
+    INITIATE_CHECKOUT = "InitiateCheckout"
+    ADD_PAYMENT_INFO = "AddPaymentInfo"
+    PURCHASE = "Purchase"
+    LEAD = "Lead"
+    SIGN_UP = "SignUp"
+    SUBSCRIBE = "Subscribe"
+    START_TRIAL = "StartTrial"
+    CUSTOM = "Custom"
+
+
+class ActionSource(StrEnum):
+    """Where it happened. Each platform file translates or refuses."""
+
+    WEBSITE = "website"
+    APP = "app"
+    PHYSICAL_STORE = "physical_store"
+    PHONE_CALL = "phone_call"
+    EMAIL = "email"
+    CHAT = "chat"
+    SYSTEM_GENERATED = "system_generated"
+    OTHER = "other"
+
+
+def _at_most(chars: int) -> StringConstraints:
+    return StringConstraints(max_length=chars)
+
+
+# Optional texts; blank means absent.
+Text = Annotated[Annotated[str, _at_most(MAX_TEXT_CHARS)] | None, blank_is_absent]
+Name = Annotated[Annotated[str, _at_most(MAX_NAME_CHARS)] | None, blank_is_absent]
+Email = Annotated[Annotated[str, _at_most(MAX_EMAIL_CHARS)] | None, blank_is_absent]
+Url = Annotated[Annotated[str, _at_most(MAX_URL_CHARS)] | None, blank_is_absent]
+UserAgent = Annotated[Annotated[str, _at_most(MAX_USER_AGENT_CHARS)] | None, blank_is_absent]
+ClickId = Annotated[Annotated[str, _at_most(MAX_CLICK_ID_CHARS)] | None, blank_is_absent]
+Id = Annotated[Annotated[str, _at_most(MAX_ID_CHARS)] | None, blank_is_absent, number_is_id]
+
+Money = Annotated[
+    Annotated[
+        Decimal,
+        Field(ge=0, le=MAX_MONEY, decimal_places=MAX_MONEY_DECIMALS, allow_inf_nan=False),
+    ]
+    | None,
+    BeforeValidator(decimal_from_json),
+]
+"""An amount in base units of its currency (49.99, not cents)."""
+
+
+def _known_currency(value: str | None) -> str | None:
+    if value is not None and not (len(value) == 3 and value.isascii() and value.isalpha()):
+        msg = "must be an ISO 4217 code of three letters, such as EUR"
+        raise ValueError(msg)
+    return value.upper() if value else None
+
+
+Currency = Annotated[Name, AfterValidator(_known_currency)]
+
+
+def _to_milliseconds(value: Any) -> Any:
+    """Unix seconds (with or without a fraction) or Unix milliseconds, told apart by size."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = "must be a number: Unix time in seconds, such as 1767225600"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic turns ValueError into a field error
+    if not value >= MIN_EVENT_TIME_SECONDS:
+        msg = "must be Unix time in seconds, after 2001"
+        raise ValueError(msg)
+    milliseconds = value if value >= MAX_EVENT_TIME_SECONDS else value * 1000
+    if milliseconds >= MAX_EVENT_TIME_SECONDS * 1000:
+        msg = "must be Unix time in seconds or milliseconds"
+        raise ValueError(msg)
+    return round(milliseconds)
+
+
+EventTime = Annotated[int, BeforeValidator(_to_milliseconds)]
+
+
+class UserData(Wire):
+    """Who did it: identifiers raw or already SHA-256 (64 hex), click ids and cookies as read."""
+
+    email: Email = None
+    phone: Id = None
+    first_name: Name = None
+    last_name: Name = None
+    gender: Name = None
+    date_of_birth: Id = None
+    city: Name = None
+    state: Name = None
+    postal_code: Id = None
+    country: Name = None
+    external_id: Id = None
+    ip_address: Name = None
+    user_agent: UserAgent = None
+    fbc: ClickId = None
+    fbp: ClickId = None
+    fbclid: ClickId = None
+    ttclid: ClickId = None
+    ttp: ClickId = None
+    epik: ClickId = None
+    sc_click_id: ClickId = None
+    sc_cookie1: ClickId = None
+    rdt_cid: ClickId = None
+    rdt_uuid: ClickId = None
+    kwai_click_id: ClickId = None
+
+
+class Content(Wire):
+    """One line of a cart or an order."""
+
+    id: Id = None
+    name: Text = None
+    category: Text = None
+    brand: Text = None
+    quantity: Annotated[int, Field(ge=0, le=MAX_QUANTITY)] = 1
+    price: Money = None
+
+
+class CustomData(Wire):
+    """What it was about: money, items, search."""
+
+    currency: Currency = None
+    value: Money = None
+    order_id: Id = None
+    num_items: Annotated[int, Field(ge=0, le=MAX_QUANTITY)] | None = None
+    search_string: Text = None
+    content_name: Text = None
+    content_category: Text = None
+    content_type: Name = None
+    contents: Annotated[tuple[Content, ...], Field(max_length=MAX_CONTENTS)] = ()
+
+
+class Consent(Wire):
+    """What the person allowed. Absent means that the shop asked for nothing to be held back."""
+
+    marketing: StrictBool = True
+    limited_data_use: StrictBool = False
+
+
+class Event(Wire):
+    """One event, as ``POST /v1/events`` takes it and ``raw-events`` keeps it."""
+
+    event_id: Annotated[
+        Annotated[str, StringConstraints(min_length=1, max_length=MAX_EVENT_ID_CHARS)],
+        BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    ]
+    event_name: EventName
+    event_time: EventTime
+    """Unix milliseconds here; seconds or milliseconds on the wire in, seconds out."""
+    custom_event_name: Name = None
+    event_source_url: Url = None
+    referrer_url: Url = None
+    action_source: ActionSource = ActionSource.WEBSITE
+    user_data: UserData = UserData()
+    custom_data: CustomData = CustomData()
+    consent: Consent = Consent()
+
+    @field_serializer("event_time")
+    def _event_time_as_seconds(self, milliseconds: int) -> int | float:
+        seconds, rest = divmod(milliseconds, 1000)
+        return seconds + rest / 1000 if rest else seconds
+
+    @property
+    def event_time_seconds(self) -> int:
+        """Unix seconds, cut rather than rounded, so that an event is never put in the future."""
+        return self.event_time // 1000
