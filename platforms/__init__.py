@@ -1,0 +1,1 @@
+"""One pure file per ad platform: what it wants, and what its answers mean."""

@@ -1,0 +1,134 @@
+"""What an ad platform is to the rest of the system."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from schemas.config import Destination
+from schemas.event import Event
+from schemas.records import Skip
+
+
+class AccountCredentials(BaseModel):
+    """What a destination needs to be reached: the base of each platform's own model.
+
+    Unknown fields are refused, so that a misspelt one is named when it is set and not when the
+    first purchase fails. Secret fields are ``SecretStr``. ``account`` names the field that a
+    merchant knows the destination by.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+    account_field: ClassVar[str] = "pixel_id"
+
+    @property
+    def account(self) -> str:
+        """The public id of this destination."""
+        return str(getattr(self, self.account_field))
+
+    def reveal(self) -> dict[str, Any]:
+        """All fields with the secrets readable: for the vault to seal, and nothing else."""
+        return {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in self
+            if value is not None
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request, and one event in it, may be."""
+
+    max_events: int
+    max_body_bytes: int
+    max_age_seconds: int
+    """Older than this, an event is refused or useless."""
+    max_ahead_seconds: int = 300
+    """How far in the future an event may lie: the clocks of shops drift."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP call, without the base URL, which is a setting."""
+
+    path: str
+    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    """May hold a credential, hence not shown."""
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """May hold a credential, hence not shown."""
+    method: str = "POST"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came back. ``headers`` has lower-case names."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Fate(StrEnum):
+    """What a platform's answer means for one delivery."""
+
+    DELIVERED = "delivered"
+    """The platform's body confirms it."""
+    REJECTED = "rejected"
+    """This event is refused for good."""
+    REFUSED_BATCH = "refused_batch"
+    """The request was refused whole and nothing in it was stored; this event may be innocent.
+    Never given for a batch of one: there, it is ``REJECTED``."""
+    THROTTLED = "throttled"
+    """Told to slow down."""
+    RETRYABLE = "retryable"
+    """Nothing is known to be wrong with the event; try again later."""
+    MISCONFIGURED = "misconfigured"
+    """Token or account is wrong: no event of this destination can succeed until it is mended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the platform said of one delivery."""
+
+    fate: Fate
+    code: str | None = None
+    """The platform's own code, such as ``100/2804003``."""
+    detail: str | None = None
+    """A sentence of ours or a bounded text of the vendor's, without personal data."""
+    retry_after_seconds: float | None = None
+
+
+class Platform(Protocol):
+    """The shape of a platform module; each file in this folder is one.
+
+    ``payload`` and ``read`` are pure: same input, same output, no clock, no I/O.
+    """
+
+    SLUG: str
+    """Names the platform in topics, settings, metrics and the command line."""
+    NAME: str
+    """How the vendor writes it."""
+    BASE_URL: str
+    """Scheme and host of the vendor's API, without a trailing slash."""
+    LIMITS: Limits
+    Credentials: type[AccountCredentials]
+
+    def payload(self, event: Event, destination: Destination) -> dict[str, Any] | Skip:
+        """The exact JSON object of this event in the platform's batch, or why it is not sent.
+
+        Numbers are int, float, str, never Decimal: the dict is ready for ``orjson.dumps``.
+        Age, consent and switches are judged before (``streams.route``); everything that is this
+        platform's own rule is judged here.
+        """
+        ...
+
+    def request(self, batch: Sequence[bytes], credentials: Any) -> Request:
+        """The HTTP call for payloads that are already JSON; ``credentials`` is this module's."""
+        ...
+
+    def read(self, response: Response, batch_size: int) -> list[Verdict]:
+        """One verdict per delivery, in the batch's order, always exactly ``batch_size`` long."""
+        ...

@@ -1,0 +1,118 @@
+"""Money and items: what an event was worth and about, ready to be printed.
+
+Amounts are ``Decimal`` until the last moment. Nothing is rounded: what the shop said is what the
+platform is told; only the digits that are shown follow the currency.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from babel.numbers import get_currency_precision
+
+from schemas.event import Content, Event, EventName
+from schemas.records import Reason, Skip
+
+_WORTH_THEIR_ITEMS: Final = frozenset(
+    {
+        EventName.ADD_TO_CART,
+        EventName.ADD_TO_WISHLIST,
+        EventName.INITIATE_CHECKOUT,
+        EventName.ADD_PAYMENT_INFO,
+        EventName.PURCHASE,
+    }
+)
+"""Events whose items a person means to buy, so that without a value their total is the value. A
+search's or a category page's items are only on show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Basket:
+    """What an event was worth and about."""
+
+    value: Decimal | None
+    """In base units of ``currency``; None also when the currency is unknown, since the platforms
+    would then assume the ad account's own."""
+    currency: str | None
+    lines: Sequence[Content]
+    """The lines that have an id, without which no platform can find them in a catalogue."""
+    num_items: int | None
+    """Units, not lines."""
+
+    @property
+    def ids(self) -> list[str]:
+        """Product ids, in the order of the lines."""
+        return [line.id for line in self.lines if line.id]
+
+
+def item_total(lines: Sequence[Content]) -> Decimal | None:
+    """The sum of price times quantity; None when there is no line, or one without a price."""
+    total = Decimal(0)
+    for line in lines:
+        if line.price is None:
+            return None
+        total += line.price * line.quantity
+    return total if lines else None
+
+
+def basket(event: Event) -> Basket | Skip:
+    """What the event was worth and about; a purchase must have a value and a currency.
+
+    Meta (100/2804009) and Snapchat refuse a purchase without. The others would take it and report
+    a sale of nothing, or of as much in the ad account's currency: a skip can be seen, mended and
+    replayed, a wrong figure cannot.
+    """
+    data = event.custom_data
+    value = data.value
+    if value is None and event.event_name in _WORTH_THEIR_ITEMS:
+        value = item_total(data.contents)
+    if event.event_name is EventName.PURCHASE:
+        if value is None:
+            return Skip(Reason.MISSING_VALUE, "a purchase needs customData.value or item prices")
+        if data.currency is None:
+            return Skip(Reason.MISSING_CURRENCY, "a purchase needs customData.currency")
+    num_items = data.num_items
+    if num_items is None and data.contents:
+        num_items = sum(line.quantity for line in data.contents)
+    return Basket(
+        value=value if data.currency else None,
+        currency=data.currency,
+        lines=[line for line in data.contents if line.id],
+        num_items=num_items,
+    )
+
+
+def content_type(event: Event, goods: Basket) -> str | None:
+    """``product`` or ``product_group``, the two words that Meta and TikTok take for what the ids
+    in an event are; ``product`` when the shop says something else."""
+    if not goods.lines:
+        return None
+    told = event.custom_data.content_type
+    return told if told in {"product", "product_group"} else "product"
+
+
+def as_number(amount: Decimal | None) -> int | float | None:
+    """The amount as a JSON number: ``5.00`` is 5, ``64.98`` is 64.98.
+
+    A float made from a decimal prints as the shortest text that reads back the same, which for an
+    amount of up to 15 digits is the text it was made from.
+    """
+    if amount is None:
+        return None
+    whole = int(amount)
+    return whole if whole == amount else float(amount)
+
+
+def as_text(amount: Decimal | None, currency: str | None) -> str | None:
+    """The amount with at least its currency's decimals: ``5.00`` EUR, ``1500`` JPY, ``1.500`` KWD.
+
+    Digits beyond those (unit prices) are kept, except zeros.
+    """
+    if amount is None:
+        return None
+    decimals = get_currency_precision(currency) if currency else 2
+    exponent = amount.normalize().as_tuple().exponent
+    if isinstance(exponent, int):
+        decimals = max(decimals, -exponent)
+    return f"{amount:.{decimals}f}"
