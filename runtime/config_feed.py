@@ -1,0 +1,153 @@
+"""Every domain's configuration, followed from ``domain-configs``: no process but ``manage`` needs
+the database.
+
+Caught up is told by the end-of-partition event of the fetch, not by watermarks, which the
+embedded broker gets wrong.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from confluent_kafka import Consumer, TopicPartition
+from pydantic import ValidationError
+
+from runtime.kafka import ConsumedRecord, client_config, read_all
+from runtime.lifecycle import stop_at_once
+from runtime.logs import get_logger
+from runtime.metrics import CONFIG_RECORDS
+from runtime.settings import Settings
+from schemas.config import DomainConfig
+from schemas.topics import DOMAIN_CONFIGS
+
+log = get_logger(__name__)
+
+_POLL_SECONDS: Final = 0.2
+
+
+class ConfigFeed:
+    """The configuration of every domain, kept current by a thread; reads never wait."""
+
+    def __init__(
+        self, settings: Settings, on_change: Callable[[DomainConfig], None] | None = None
+    ) -> None:
+        """``on_change`` is called on the loop for each domain that changed."""
+        self._settings = settings
+        self._on_change = on_change
+        self._by_id: dict[str, DomainConfig] = {}
+        self._by_host: dict[str, DomainConfig] = {}
+        self._loop = asyncio.get_running_loop()
+        self._caught_up = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="config-feed", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Stop following; what was read stays readable."""
+        self._stop.set()
+        await asyncio.to_thread(self._thread.join)
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether everything that was on the topic at the start has been read."""
+        return self._caught_up.is_set()
+
+    async def wait_until_caught_up(self) -> None:
+        """Return when the feed has read to the end once."""
+        await self._caught_up.wait()
+
+    def by_host(self, host: str) -> DomainConfig | None:
+        """The domain of a storefront host (lower case, no port)."""
+        return self._by_host.get(host)
+
+    def by_id(self, domain_id: str) -> DomainConfig | None:
+        """The domain of that id."""
+        return self._by_id.get(domain_id)
+
+    async def wait_for(self, domain_id: str, timeout_seconds: float) -> DomainConfig | None:
+        """The domain of that id, waited for while it may still be on its way here."""
+        try:
+            async with asyncio.timeout(timeout_seconds), self._changed:
+                await self._changed.wait_for(lambda: domain_id in self._by_id)
+        except TimeoutError:
+            return None
+        return self._by_id.get(domain_id)
+
+    def _run(self) -> None:
+        """What ends this thread ends the process: a configuration that stands still unseen would
+        send to accounts that were removed."""
+        try:
+            self._follow()
+        except Exception:
+            log.exception("The configuration cannot be followed; stopping.")
+            stop_at_once()
+
+    def _follow(self) -> None:
+        consumer = Consumer(
+            client_config(self._settings.kafka)
+            | {
+                "group.id": "capistream-config-feed",  # required by the client, never used
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 100,
+            }
+        )
+        topic = self._settings.topic(DOMAIN_CONFIGS)
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        try:
+            while not self._stop.is_set():
+                records, ends = read_all(consumer, 500, _POLL_SECONDS)
+                changed = [domain for record in records if (domain := self._apply(record))]
+                if changed or ends:
+                    self._tell_loop(changed, caught_up=bool(ends))
+        finally:
+            consumer.close()
+
+    def _apply(self, record: ConsumedRecord) -> DomainConfig | None:
+        domain_id = (record.key or b"").decode(errors="replace")
+        if record.value is None:
+            self._remove(domain_id)
+            return None
+        try:
+            config = DomainConfig.model_validate_json(record.value)
+        except ValidationError as error:
+            CONFIG_RECORDS.labels("unreadable").inc()
+            log.error(  # noqa: TRY400 - the traceback says less than the fields
+                "A domain's configuration could not be read; the previous one stays in force.",
+                domain=domain_id,
+                errors=[f"{e['loc']}: {e['msg']}" for e in error.errors(include_input=False)],
+            )
+            return None
+        known = self._by_id.get(config.domain_id)
+        if known is not None and known.revision > config.revision:
+            CONFIG_RECORDS.labels("older").inc()
+            return None
+        self._remove(config.domain_id)
+        self._by_id[config.domain_id] = config
+        self._by_host[config.host] = config
+        CONFIG_RECORDS.labels("applied").inc()
+        return config
+
+    def _remove(self, domain_id: str) -> None:
+        known = self._by_id.pop(domain_id, None)
+        if known is not None and self._by_host.get(known.host) is known:
+            del self._by_host[known.host]
+
+    def _tell_loop(self, changed: list[DomainConfig], *, caught_up: bool) -> None:
+        future = asyncio.run_coroutine_threadsafe(self._announce(changed, caught_up), self._loop)
+        del future  # the loop runs it; nothing here waits for it
+
+    async def _announce(self, changed: list[DomainConfig], caught_up: bool) -> None:  # noqa: FBT001
+        if caught_up:
+            self._caught_up.set()
+        async with self._changed:
+            self._changed.notify_all()
+        if self._on_change is not None:
+            for config in changed:
+                self._on_change(config)

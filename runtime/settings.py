@@ -1,0 +1,276 @@
+"""Every setting, in one frozen model: prefix ``CAPISTREAM_``, nesting with ``__``.
+
+Sources, the first one that has a value wins: the environment, the files that a running
+``capistream up`` leaves in its data directory (so that every other command finds it), the
+defaults below.
+"""
+
+import base64
+import binascii
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    JsonConfigSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from typing_extensions import override
+
+from runtime.errors import ConfigError
+
+PREFIX: Final = "CAPISTREAM_"
+DEFAULT_DATA_DIR: Final = Path(".capistream")
+STACK_FILE: Final = "stack.json"
+SECRETS_FILE: Final = "secrets.json"
+
+
+class Section(BaseModel):
+    """A group of settings. A misspelt name is refused, not ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(Section):
+    """How to reach the log."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    """Comma-separated host:port of the brokers."""
+    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
+    """Put before every topic and group name, to run several systems on one cluster."""
+    replication_factor: Annotated[int, Field(ge=1, le=9)] = 1
+    session_timeout_seconds: Annotated[int, Field(ge=6, le=300)] = 10
+    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    ssl_ca_file: Path | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> "KafkaSettings":
+        asked = self.security_protocol.startswith("sasl")
+        given = (self.sasl_mechanism, self.sasl_username, self.sasl_password)
+        if asked and None in given:
+            msg = "security_protocol sasl_* needs sasl_mechanism, sasl_username and sasl_password"
+            raise ValueError(msg)
+        return self
+
+
+class RedisSettings(Section):
+    """Claims of the dedupe step: a cache that may be emptied, at the price of duplicates."""
+
+    url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
+
+
+class DatabaseSettings(Section):
+    """Where organisations, domains and destinations are kept."""
+
+    url: SecretStr | None = None
+    """SQLAlchemy URL; a SQLite file in the data directory when absent."""
+
+
+def _is_key(text: SecretStr) -> SecretStr:
+    try:
+        raw = base64.b64decode(text.get_secret_value(), validate=True)
+    except binascii.Error:
+        raw = b""
+    if len(raw) != 32:
+        msg = "must be the base64 of exactly 32 bytes (head -c 32 /dev/urandom | base64)"
+        raise ValueError(msg)
+    return text
+
+
+Key = Annotated[SecretStr, AfterValidator(_is_key)]
+
+
+class VaultSettings(Section):
+    """The keyring that seals credentials: AES-256-GCM keys by id."""
+
+    keys: dict[str, Key] = Field(default_factory=dict)
+    active: str | None = None
+    """Id of the key that seals; the others only open. The only key when there is one."""
+
+    @model_validator(mode="after")
+    def _active_is_known(self) -> "VaultSettings":
+        if self.active is not None and self.active not in self.keys:
+            msg = f"active names the key {self.active!r}, which is not among keys"
+            raise ValueError(msg)
+        if self.active is None and len(self.keys) > 1:
+            msg = "active must name one of several keys"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def active_key_id(self) -> str | None:
+        """The id of the sealing key, or None when there is no key at all."""
+        return self.active or next(iter(self.keys), None)
+
+
+class TokenSettings(Section):
+    """The secret that domain tokens are derived from."""
+
+    secret: Key | None = None
+
+
+class GatewaySettings(Section):
+    """The HTTP door."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    delivery_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 4.0
+    """How long an answer waits for Kafka's acknowledgement before it is a 503."""
+
+
+class StreamsSettings(Section):
+    """The Faust stage."""
+
+    batch_records: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    """Records of one partition that are worked as one."""
+    batches_in_flight: Annotated[int, Field(ge=1, le=64)] = 8
+    unknown_domain_wait_seconds: Annotated[float, Field(ge=0)] = 10.0
+    """How long a record of a domain that the config feed does not know yet is waited for."""
+    commit_interval_seconds: Annotated[float, Field(gt=0)] = 1.0
+    max_failures_in_a_row: Annotated[int, Field(ge=1)] = 1000
+    """Dead letters without one good record between them after which the worker stops: a bad
+    release must not dead-letter everything."""
+
+
+class SinksSettings(Section):
+    """The posting stage."""
+
+    linger_seconds: Annotated[float, Field(ge=0)] = 0.5
+    """How long a lone delivery waits for company."""
+    request_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+    max_in_flight_records: Annotated[int, Field(ge=1)] = 50_000
+    requests_per_destination: Annotated[int, Field(ge=1, le=64)] = 4
+    backoff_base_seconds: Annotated[float, Field(gt=0)] = 0.5
+    backoff_cap_seconds: Annotated[float, Field(gt=0)] = 30.0
+    commit_interval_seconds: Annotated[float, Field(gt=0)] = 1.0
+
+
+class LogSettings(Section):
+    """What is logged and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+    """auto: readable in a terminal, JSON elsewhere."""
+
+
+def _is_base_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        msg = "must start with http:// or https://"
+        raise ValueError(msg)
+    return url.rstrip("/")
+
+
+class EndpointSettings(Section):
+    """Where one ad platform is reached."""
+
+    base_url: Annotated[str, AfterValidator(_is_base_url)] | None = None
+    """Scheme, host and port; the vendor's own when absent."""
+
+
+class Settings(BaseSettings):
+    """All settings of all processes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+    )
+
+    data_dir: Path = DEFAULT_DATA_DIR
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    vault: VaultSettings = VaultSettings()
+    tokens: TokenSettings = TokenSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    streams: StreamsSettings = StreamsSettings()
+    sinks: SinksSettings = SinksSettings()
+    log: LogSettings = LogSettings()
+    platforms: dict[str, EndpointSettings] = Field(default_factory=dict)
+    """By platform slug."""
+
+    @classmethod
+    @override
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before the data directory's files; no dotenv, no secrets directory."""
+        return init_settings, env_settings, JsonConfigSettingsSource(settings_cls)
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL in force."""
+        if self.database.url is not None:
+            return self.database.url.get_secret_value()
+        return f"sqlite+aiosqlite:///{(self.data_dir / 'capistream.db').absolute()}"
+
+    def topic(self, name: str) -> str:
+        """The name of a topic, or of a consumer group, on this cluster."""
+        return self.kafka.topic_prefix + name
+
+
+def load_settings(data_dir: Path | None = None) -> Settings:
+    """Read the settings in force.
+
+    Raises ``ConfigError`` with one line per wrong setting.
+    """
+    directory = data_dir or Path(os.environ.get(f"{PREFIX}DATA_DIR") or DEFAULT_DATA_DIR)
+    _refuse_misspelt(os.environ)
+
+    class LocatedSettings(Settings):
+        model_config = SettingsConfigDict(
+            json_file=[directory / STACK_FILE, directory / SECRETS_FILE]
+        )
+
+    try:
+        return LocatedSettings(data_dir=directory)
+    except ValidationError as error:
+        lines = [f"  {_variable(e['loc'])}: {_sentence(e)}" for e in error.errors()]
+        raise ConfigError("These settings cannot work:\n" + "\n".join(lines)) from None
+    except ValueError as error:
+        raise ConfigError(f"The settings could not be read: {error}") from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return PREFIX + "__".join(str(part).upper() for part in location)
+
+
+def _sentence(error: Any) -> str:
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return "there is no such setting" if error["type"] == "extra_forbidden" else text
+
+
+def _refuse_misspelt(environment: Any) -> None:
+    """A variable with our prefix that names no setting is a typing error that must not pass."""
+    known = set(Settings.model_fields)
+    for variable in environment:
+        if not variable.startswith(PREFIX):
+            continue
+        section = variable.removeprefix(PREFIX).split("__")[0].lower()
+        if section not in known:
+            close = difflib.get_close_matches(section, known, n=1)
+            hint = f"; did you mean {PREFIX}{close[0].upper()}?" if close else ""
+            raise ConfigError(f"{variable} is not a setting{hint} (see `capistream settings`)")
