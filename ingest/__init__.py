@@ -1,0 +1,1 @@
+"""HTTP → raw-events: the door through which a shop's events come in."""

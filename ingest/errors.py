@@ -1,0 +1,57 @@
+"""The gateway's refusals: each code with its HTTP status, and the one body they share."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+
+class ErrorCode(StrEnum):
+    """What a client can act on. The names are the replaced API's where it has one."""
+
+    DOMAIN_NOT_CONFIGURED = "domain_not_configured"
+    SUBSCRIPTION_INACTIVE = "subscription_inactive"
+    INVALID_TOKEN = "invalid_token"  # noqa: S105 - a code, not a token
+    INVALID_PAYLOAD = "invalid_payload"
+    UNAVAILABLE = "unavailable"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    INTERNAL_ERROR = "internal_error"
+
+
+STATUS: Final = {
+    ErrorCode.DOMAIN_NOT_CONFIGURED: HTTPStatus.NOT_FOUND,
+    ErrorCode.SUBSCRIPTION_INACTIVE: HTTPStatus.FORBIDDEN,
+    ErrorCode.INVALID_TOKEN: HTTPStatus.UNAUTHORIZED,
+    ErrorCode.INVALID_PAYLOAD: HTTPStatus.BAD_REQUEST,
+    ErrorCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    ErrorCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ErrorCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
+    ErrorCode.INTERNAL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+
+@dataclass
+class RefusedError(Exception):
+    """Ends a request with an error answer."""
+
+    code: ErrorCode
+    message: str
+    field: str | None = None
+    retry_after_seconds: int | None = None
+
+    def response(self, request_id: str) -> web.Response:
+        """``{"success":false,"error":{"code","message","field"?},"requestId"}``."""
+        error = {"code": self.code, "message": self.message}
+        if self.field is not None:
+            error["field"] = self.field
+        body = {"success": False, "error": error, "requestId": request_id}
+        response = web.Response(
+            status=STATUS[self.code], body=orjson.dumps(body), content_type="application/json"
+        )
+        if self.retry_after_seconds is not None:
+            response.headers["Retry-After"] = str(self.retry_after_seconds)
+        return response
