@@ -1,0 +1,1 @@
+"""raw-events → deliveries.<platform>: Faust carries the records, pure functions decide."""
