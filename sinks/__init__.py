@@ -1,0 +1,1 @@
+"""deliveries.<platform> → platform API → audit: batches, posts, verdicts, outcomes."""

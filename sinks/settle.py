@@ -1,0 +1,48 @@
+"""Verdict → fate: the one place that says what happens to a delivery after an answer. Pure."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from platforms.base import Fate, Verdict
+from schemas.records import OutcomeKind, Reason
+
+
+class Next(StrEnum):
+    """What the sink does with a delivery now."""
+
+    FINISH = "finish"
+    """Its outcome is final."""
+    APART = "apart"
+    """Send it again, apart from the others of its batch."""
+    LATER = "later"
+    """Send it again after a wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a verdict leads to."""
+
+    next: Next
+    outcome: OutcomeKind | None
+    """What to put on record; None when there is nothing to say yet."""
+    reason: Reason | None = None
+    dead_letter: bool = False
+
+
+def settle(verdict: Verdict) -> Settlement:
+    """The table of fates (docs/adr/0004)."""
+    match verdict.fate:
+        case Fate.DELIVERED:
+            return Settlement(Next.FINISH, OutcomeKind.DELIVERED)
+        case Fate.REJECTED:
+            return Settlement(
+                Next.FINISH, OutcomeKind.REJECTED, Reason.REFUSED_BY_PLATFORM, dead_letter=True
+            )
+        case Fate.REFUSED_BATCH:
+            return Settlement(Next.APART, None)
+        case Fate.THROTTLED:
+            return Settlement(Next.LATER, OutcomeKind.RETRYING, Reason.THROTTLED)
+        case Fate.RETRYABLE:
+            return Settlement(Next.LATER, OutcomeKind.RETRYING, Reason.PLATFORM_UNAVAILABLE)
+        case Fate.MISCONFIGURED:
+            return Settlement(Next.LATER, OutcomeKind.PARKED, Reason.MISCONFIGURED)
