@@ -1,0 +1,1 @@
+"""audit → answers: what became of each delivery."""

@@ -1,0 +1,1 @@
+"""Organisations, domains and destinations: their store, and their way onto domain-configs."""
