@@ -1,0 +1,5 @@
+"""``python -m capistream``."""
+
+from capistream.cli import main
+
+main()

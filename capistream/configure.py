@@ -1,0 +1,159 @@
+"""Commands that set up: topics, domains, destinations, and the settings in force."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Final, Protocol, TypeVar
+
+import typer
+
+from capistream import output
+from capistream.options import AsJson, DataDir, settings_for
+from capistream.stack import open_store
+from manage.publish import publish
+from manage.store import Store
+from platforms.registry import PLATFORMS
+from runtime.clock import SystemClock
+from runtime.kafka import TopicAdmin
+from runtime.logs import redact_url
+from schemas.config import DomainConfig
+from schemas.topics import topic_table
+
+topics_app = typer.Typer(help="The topics on Kafka.", no_args_is_help=True)
+domain_app = typer.Typer(help="Storefront hosts.", no_args_is_help=True)
+destination_app = typer.Typer(help="Accounts at ad platforms.", no_args_is_help=True)
+
+
+class Change(Protocol):
+    """What a change in the store answers."""
+
+    @property
+    def config(self) -> DomainConfig:
+        """The domain's configuration after it."""
+        ...
+
+
+STDIN: Final = "-"
+Answer = TypeVar("Answer", bound=Change)
+
+
+@topics_app.command("apply")
+def topics_apply(data: DataDir = None, as_json: AsJson = False) -> None:
+    """Create the topics that are missing."""
+    settings = settings_for("topics", data)
+    created = TopicAdmin(settings.kafka).create(topic_table(PLATFORMS))
+    output.print_lines(created, key="created", none="Every topic is there.", as_json=as_json)
+
+
+@topics_app.command("check")
+def topics_check(data: DataDir = None, as_json: AsJson = False) -> None:
+    """Compare the topics with what they should be; exits 1 when they differ."""
+    settings = settings_for("topics", data)
+    found = TopicAdmin(settings.kafka).differences(topic_table(PLATFORMS))
+    output.print_lines(found, key="differences", none="No difference.", as_json=as_json)
+    if found:
+        raise typer.Exit(1)
+
+
+@domain_app.command("add")
+def domain_add(
+    host: Annotated[str, typer.Argument(help="The storefront's host, such as shop.example.")],
+    org: Annotated[str, typer.Option(help="The organisation that owns it; made when new.")],
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse events with unknown keys.")
+    ] = False,
+    country: Annotated[
+        str | None, typer.Option(help="Country of phone numbers without a country code (DE).")
+    ] = None,
+    currency: Annotated[
+        str | None, typer.Option(help="Currency of values that come without one (EUR).")
+    ] = None,
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add a storefront host. Its sync token is shown this once."""
+    options = {"strict": strict, "defaultCountry": country, "defaultCurrency": currency}
+    added = _change(data, lambda store: store.add_domain(host, org, options))
+    output.print_fields(
+        {
+            "domainId": added.domain_id,
+            "host": added.host,
+            "domainToken": added.domain_token,
+            "syncToken": added.sync_token,
+        },
+        as_json=as_json,
+    )
+
+
+@destination_app.command("set")
+def destination_set(
+    host: Annotated[str, typer.Argument(help="The storefront's host.")],
+    platform: Annotated[str, typer.Argument(help=f"One of {', '.join(PLATFORMS)}.")],
+    access_token: Annotated[
+        str, typer.Option(help="The platform's access token; - reads it from standard input.")
+    ],
+    pixel_id: Annotated[str | None, typer.Option(help="The pixel's id.")] = None,
+    ad_account_id: Annotated[str | None, typer.Option(help="The ad account's id.")] = None,
+    test_event_code: Annotated[
+        str | None, typer.Option(help="Send to the platform's test view.")
+    ] = None,
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add an account at an ad platform, or give it new credentials."""
+    given = {
+        "pixel_id": pixel_id,
+        "ad_account_id": ad_account_id,
+        "access_token": sys.stdin.read() if access_token == STDIN else access_token,
+        "test_event_code": test_event_code,
+    }
+    fields = {name: value for name, value in given.items() if value is not None}
+    changed = _change(data, lambda store: store.set_destination(host, platform, fields))
+    output.print_fields(
+        {
+            "destinationId": changed.destination.id,
+            "platform": platform,
+            "account": changed.destination.account,
+        },
+        as_json=as_json,
+    )
+
+
+def _change(data: Path | None, change: Callable[[Store], Awaitable[Answer]]) -> Answer:
+    """Make a change in the store and put the domain's new configuration on Kafka."""
+    settings = settings_for("configure", data)
+
+    async def run() -> Answer:
+        store = open_store(settings, SystemClock())
+        try:
+            await store.upgrade()
+            answer = await change(store)
+        finally:
+            await store.close()
+        await publish(settings, [answer.config])
+        return answer
+
+    return asyncio.run(run())
+
+
+def show_settings(data: DataDir = None, as_json: AsJson = False) -> None:
+    """Print the settings in force, secrets left out."""
+    settings = settings_for("settings", data)
+    values = settings.model_dump(mode="json")
+    values["database"]["url"] = redact_url(settings.database_url)
+    values["redis"]["url"] = redact_url(settings.redis.url.get_secret_value())
+    if as_json:
+        output.print_json(values, indent=True)
+        return
+    output.print_fields(_flat("CAPISTREAM", values), as_json=False)
+
+
+def _flat(prefix: str, value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    separator = "_" if prefix == "CAPISTREAM" else "__"
+    found: dict[str, object] = {}
+    for name, inner in value.items():
+        found |= _flat(f"{prefix}{separator}{name.upper()}", inner)
+    return found

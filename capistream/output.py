@@ -1,0 +1,75 @@
+"""What commands print: tables for people, JSON for scripts, both on standard output."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from schemas.records import Outcome, OutcomeKind
+
+_WIDTH: Final = 120
+"""Of tables that go into a file or a pipe, which have no width of their own."""
+
+console: Final = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+
+COLOURS: Final = {
+    OutcomeKind.DELIVERED: "green",
+    OutcomeKind.SKIPPED: "yellow",
+    OutcomeKind.DUPLICATE: "cyan",
+    OutcomeKind.REJECTED: "red",
+    OutcomeKind.EXPIRED: "red",
+    OutcomeKind.RETRYING: "magenta",
+    OutcomeKind.PARKED: "magenta",
+}
+
+
+def print_json(value: object, *, indent: bool = False) -> None:
+    """One JSON document on one line, or indented."""
+    option = orjson.OPT_INDENT_2 if indent else 0
+    console.out(orjson.dumps(value, option=option).decode(), highlight=False)
+
+
+def print_fields(fields: Mapping[str, object], *, as_json: bool) -> None:
+    """Named values."""
+    if as_json:
+        print_json(fields)
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, value in fields.items():
+        table.add_row(Text(name, style="bold"), Text("" if value is None else str(value)))
+    console.print(table)
+
+
+def print_lines(lines: Sequence[str], *, key: str, none: str, as_json: bool) -> None:
+    """A list; ``none`` is what a person reads when it is empty."""
+    if as_json:
+        print_json({key: list(lines)})
+        return
+    for line in lines or [none]:
+        console.print(line)
+
+
+def fate_text(outcome: Outcome) -> Text:
+    """An outcome in a table's cell."""
+    text = Text(outcome.outcome, style=COLOURS[outcome.outcome])
+    if outcome.outcome is not OutcomeKind.DELIVERED and outcome.reason is not None:
+        text.append(f"\n{outcome.reason}", style="dim")
+    return text
+
+
+def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
+    """One line of the audit topic."""
+    if as_json:
+        console.out(outcome.model_dump_json(exclude_none=True), highlight=False)
+        return
+    line = Text()
+    line.append(f"{outcome.outcome:<10}", style=COLOURS[outcome.outcome])
+    line.append(f"{outcome.platform:<10} {outcome.event_name:<16} {outcome.event_id}")
+    for extra in (outcome.reason, outcome.code, outcome.detail):
+        if extra is not None:
+            line.append(f"  {extra}", style="dim")
+    console.print(line, soft_wrap=True)

@@ -1,0 +1,128 @@
+"""Commands that run: the whole stack, or one of its processes."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from capistream import output
+from capistream.options import AsJson, DataDir, LogsAsJson, settings_for
+from capistream.stack import Stack
+from ingest.gateway import run_gateway
+from platforms.registry import PLATFORMS
+from runtime.clock import SystemClock
+from runtime.errors import CapistreamError, ConfigError
+from runtime.http_server import serving
+from runtime.lifecycle import Heartbeat, Shutdown, first_of, run_until_shutdown
+from sandbox.app import create_app as create_sandbox
+from sinks.worker import run_sinks
+from streams.worker import run_streams
+
+
+class ProcessName(StrEnum):
+    """The processes that beat."""
+
+    GATEWAY = "gateway"
+    STREAMS = "streams"
+    SINKS = "sinks"
+
+
+def up(
+    data: DataDir = None,
+    embedded: Annotated[
+        bool,
+        typer.Option(
+            "--embedded",
+            help="Start a Kafka protocol broker and a Valkey (both in memory), SQLite and the "
+            "sandbox too.",
+        ),
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The gateway's port; 0: any free one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole stack in one command, until a signal."""
+    settings = settings_for("up", data, as_json)
+
+    async def serve(shutdown: Shutdown) -> None:
+        async with Stack(settings.data_dir, SystemClock(), embedded=embedded, port=port) as stack:
+            output.print_fields(stack.describe(), as_json=as_json)
+            await first_of(shutdown.wait(), stack.failed)
+            if stack.failed.done():
+                raise CapistreamError(stack.failed.result())
+
+    run_until_shutdown(serve)
+
+
+def gateway(
+    data: DataDir = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")] = None,
+    as_json: LogsAsJson = False,
+) -> None:
+    """Take events over HTTP and put them on raw-events."""
+    settings = settings_for("gateway", data, as_json)
+    given: dict[str, Any] = {"host": host, "port": port}
+    changes = {name: value for name, value in given.items() if value is not None}
+    section = settings.gateway.model_copy(update=changes)
+    settings = settings.model_copy(update={"gateway": section})
+    run_until_shutdown(lambda shutdown: run_gateway(settings, shutdown))
+
+
+def streams(data: DataDir = None, as_json: LogsAsJson = False) -> None:
+    """Dedupe, enrich and route raw events into deliveries."""
+    settings = settings_for("streams", data, as_json)
+    run_until_shutdown(lambda shutdown: run_streams(settings, shutdown))
+
+
+def sinks(
+    data: DataDir = None,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this one; may be repeated. [default: all]", show_default=False),
+    ] = None,
+    as_json: LogsAsJson = False,
+) -> None:
+    """Post deliveries to the ad platforms and record their outcomes."""
+    settings = settings_for("sinks", data, as_json)
+    unknown = sorted({*(platform or ()), *settings.platforms} - PLATFORMS.keys())
+    if unknown:
+        raise ConfigError(f"{unknown[0]!r} is not a platform; there are {', '.join(PLATFORMS)}")
+    slugs = platform or list(PLATFORMS)
+    run_until_shutdown(lambda shutdown: run_sinks(settings, shutdown, slugs))
+
+
+def sandbox(
+    data: DataDir = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 9700,
+    as_json: LogsAsJson = False,
+) -> None:
+    """Stand in for the ad platforms' APIs: strict, recording, and able to misbehave."""
+    settings_for("sandbox", data, as_json)
+    clock = SystemClock()
+
+    async def serve(shutdown: Shutdown) -> None:
+        application = create_sandbox(now=lambda: clock.now_ms() / 1000, sleep=clock.sleep)
+        async with serving(application, host, port):
+            await shutdown.wait()
+
+    run_until_shutdown(serve)
+
+
+def health(
+    process: Annotated[ProcessName, typer.Argument(help="Which process.")],
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell whether a process of this data directory makes progress; exits 1 when it does not."""
+    settings = settings_for("health", data)
+    age = Heartbeat(settings.data_dir, process).age_seconds(SystemClock())
+    alive = age is not None and age < Heartbeat.STALE_SECONDS
+    output.print_fields(
+        {"process": process, "alive": alive, "lastBeatSeconds": None if age is None else round(age)},
+        as_json=as_json,
+    )  # fmt: skip
+    if not alive:
+        raise typer.Exit(1)

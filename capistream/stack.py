@@ -1,0 +1,335 @@
+"""The whole system as child processes: start in order, watch, restart, stop in order."""
+
+import asyncio
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+import aiohttp
+import orjson
+
+from capistream.embedded import (
+    broker_command,
+    ensure_secrets,
+    free_port,
+    is_free,
+    valkey_command,
+)
+from manage.publish import publish
+from manage.store import Store
+from platforms.registry import PLATFORMS
+from runtime.clock import Clock
+from runtime.errors import EXIT_CONFIG, CapistreamError, ConfigError, UnavailableError
+from runtime.kafka import TopicAdmin
+from runtime.logs import get_logger
+from runtime.redis import connect
+from runtime.settings import STACK_FILE, Settings, load_settings
+from runtime.vault import DomainTokens, Vault
+from schemas.topics import topic_table
+
+log = get_logger(__name__)
+
+START_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 25.0
+RESTART_SECONDS: Final = 0.5
+PROCESSES_FILE: Final = "processes.json"
+LOCK_FILE: Final = "up.lock"
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(slots=True)
+class Child:
+    """One process of the stack."""
+
+    name: str
+    command: list[str]
+    log_path: Path | None
+    restarts: bool = True
+    """Whether it is started again when it ends; broker and Valkey are not, for they would come
+    back empty."""
+    process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+
+
+class Stack:
+    """A running system in one data directory.
+
+    Use as ``async with``: entering starts everything and returns when it serves, leaving stops
+    everything.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        clock: Clock,
+        *,
+        embedded: bool,
+        port: int | None = None,
+        quiet: bool = False,
+    ) -> None:
+        """``port`` is the gateway's (0: any free one); ``quiet`` sends the children's logs to
+        files in the data directory instead of standard error."""
+        self.directory = directory.absolute()
+        self._clock = clock
+        self._embedded = embedded
+        self._port = port
+        self._quiet = quiet
+        self._children: list[Child] = []
+        self._watchers: set[asyncio.Task[None]] = set()
+        self._lock: IO[str] | None = None
+        self._stopping = asyncio.Event()
+        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Done, with a sentence, when the stack cannot go on."""
+        self.settings: Settings = load_settings(self.directory)
+        self.sandbox_url: str | None = None
+
+    async def __aenter__(self) -> "Stack":
+        """Start everything.
+
+        Raises ``CapistreamError`` with one sentence when it cannot.
+        """
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._take_lock()
+        # A stack that was killed outright leaves its file, and ports that nobody answers at.
+        (self.directory / STACK_FILE).unlink(missing_ok=True)
+        self.settings = load_settings(self.directory)
+        try:
+            if self._embedded:
+                await self._start_embedded()
+            else:
+                self._write_stack({"gateway": {"port": self._gateway_port()}})
+            await self._prepare()
+            for name in ("streams", "sinks", "gateway"):
+                await self._start(self._ours(name))
+            await self._wait(self._gateway_serves, "the gateway")
+            self._write_processes()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop everything, the door first."""
+        await self._stop()
+
+    @property
+    def gateway_url(self) -> str:
+        """Where the gateway is reached."""
+        return f"http://{self.settings.gateway.host}:{self.settings.gateway.port}"
+
+    def describe(self) -> dict[str, object]:
+        """What a person, or a script, needs to use the stack."""
+        return {
+            "gateway": self.gateway_url,
+            "kafka": self.settings.kafka.bootstrap,
+            "sandbox": self.sandbox_url,
+            "data": str(self.directory),
+            "pid": os.getpid(),
+            "processes": {c.name: c.process.pid for c in self._children if c.process},
+        }
+
+    def store(self) -> Store:
+        """The configuration store of this stack."""
+        return open_store(self.settings, self._clock)
+
+    def _take_lock(self) -> None:
+        self._lock = (self.directory / LOCK_FILE).open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"a stack is running in {self.directory} already; choose another with --data"
+            ) from None
+
+    def _gateway_port(self) -> int:
+        wanted = self.settings.gateway.port if self._port is None else self._port
+        if wanted == 0:
+            return free_port()
+        if not is_free(self.settings.gateway.host, wanted):
+            raise ConfigError(f"port {wanted} is in use; choose another with --port")
+        return wanted
+
+    async def _start_embedded(self) -> None:
+        named = {"kafka": {"bootstrap"}, "redis": {"url"}}
+        for section, fields in named.items():
+            if fields & getattr(self.settings, section).model_fields_set:
+                raise ConfigError(
+                    f"--embedded starts its own {section}, but the settings name one; "
+                    "leave out --embedded or the setting"
+                )
+        ensure_secrets(self.directory)
+        broker, valkey, sandbox = free_port(), free_port(), free_port()
+        self.sandbox_url = f"http://127.0.0.1:{sandbox}"
+        self._write_stack(
+            {
+                "kafka": {"bootstrap": f"127.0.0.1:{broker}", "session_timeout_seconds": 6},
+                "redis": {"url": f"redis://127.0.0.1:{valkey}/0"},
+                "gateway": {"port": self._gateway_port()},
+                "platforms": {slug: {"base_url": self.sandbox_url} for slug in PLATFORMS},
+            }
+        )
+        logs = self.directory / "logs"
+        logs.mkdir(exist_ok=True)
+        await self._start(
+            Child("broker", broker_command(broker), logs / "broker.log", restarts=False)
+        )
+        await self._start(
+            Child("valkey", valkey_command(valkey, self.directory), logs / "valkey.log", restarts=False)
+        )  # fmt: skip
+        sandbox_child = self._ours("sandbox", "--port", str(sandbox))
+        sandbox_child.log_path = logs / "sandbox.log"
+        await self._start(sandbox_child)
+
+    async def _prepare(self) -> None:
+        """Wait for the log and the cache, make the topics, publish the configuration."""
+        admin = TopicAdmin(self.settings.kafka)
+        await self._wait(lambda: _reaches(admin), f"Kafka at {self.settings.kafka.bootstrap}")
+        await asyncio.to_thread(admin.create, topic_table(PLATFORMS))
+        await self._wait(self._redis_answers, "Redis")
+        store = self.store()
+        try:
+            await store.upgrade()
+            await publish(self.settings, await store.configs())
+        finally:
+            await store.close()
+
+    def _write_stack(self, document: Mapping[str, object]) -> None:
+        path = self.directory / STACK_FILE
+        path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        self.settings = load_settings(self.directory)
+
+    def _write_processes(self) -> None:
+        path = self.directory / PROCESSES_FILE
+        path.write_bytes(orjson.dumps(self.describe(), option=orjson.OPT_INDENT_2))
+
+    def _ours(self, name: str, *arguments: str) -> Child:
+        command = [sys.executable, "-m", "capistream", name, "--data", str(self.directory)]
+        if name == "gateway" and self._port is not None:
+            arguments = ("--port", str(self.settings.gateway.port))
+        path = None
+        if self._quiet:
+            path = self.directory / "logs" / f"{name}.log"
+            path.parent.mkdir(exist_ok=True)
+        return Child(name, [*command, *arguments], path)
+
+    async def _start(self, child: Child) -> None:
+        self._children.append(child)
+        await self._spawn(child)
+        watcher = asyncio.create_task(self._watch(child))
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
+
+    async def _spawn(self, child: Child) -> None:
+        output = child.log_path.open("ab") if child.log_path else None
+        try:
+            child.process = await asyncio.create_subprocess_exec(
+                *child.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=_die_with_parent,
+                start_new_session=True,
+            )
+        finally:
+            if output is not None:
+                output.close()
+
+    async def _watch(self, child: Child) -> None:
+        while not self._stopping.is_set() and child.process is not None:
+            code = await child.process.wait()
+            if self._stopping.is_set():
+                return
+            if not child.restarts or code == EXIT_CONFIG:
+                where = f"; see {child.log_path}" if child.log_path else ""
+                if not self.failed.done():
+                    self.failed.set_result(f"{child.name} ended with code {code}{where}")
+                return
+            log.warning("A process ended; starting it again.", name=child.name, code=code)
+            await self._clock.sleep(RESTART_SECONDS)
+            if not self._stopping.is_set():
+                await self._spawn(child)
+                self._write_processes()
+
+    async def _wait(self, is_ready: Callable[[], Awaitable[bool]], what: str) -> None:
+        deadline = self._clock.monotonic() + START_SECONDS
+        while not await is_ready():
+            if self.failed.done():
+                raise UnavailableError(self.failed.result())
+            if self._clock.monotonic() > deadline:
+                raise UnavailableError(f"{what} did not answer within {START_SECONDS:g} s")
+            await self._clock.sleep(0.1)
+
+    async def _redis_answers(self) -> bool:
+        client = connect(self.settings.redis)
+        try:
+            return bool(await client.ping())
+        except Exception:  # noqa: BLE001 - any failure means "not yet"; the caller has a deadline
+            return False
+        finally:
+            await client.aclose()
+
+    async def _gateway_serves(self) -> bool:
+        with suppress(aiohttp.ClientError, TimeoutError):
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
+                session.get(f"{self.gateway_url}/health") as answer,
+            ):
+                return answer.status == 200
+        return False
+
+    async def _stop(self) -> None:
+        """The door first, then each stage after what feeds it, the log last."""
+        self._stopping.set()
+        order = ["gateway", "streams", "sinks", "sandbox", "valkey", "broker"]
+        for child in sorted(self._children, key=lambda c: order.index(c.name)):
+            await _end(child)
+        for name in (STACK_FILE, PROCESSES_FILE):
+            (self.directory / name).unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+
+
+async def _end(child: Child) -> None:
+    process = child.process
+    if process is None or process.returncode is not None:
+        return
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        log.warning("A process did not stop in time; killing it.", name=child.name)
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _reaches(admin: TopicAdmin) -> bool:
+    try:
+        await asyncio.to_thread(admin.reach)
+    except CapistreamError:
+        return False
+    return True
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to end the child when this process is killed outright (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def open_store(settings: Settings, clock: Clock) -> Store:
+    """The configuration store that the settings name.
+
+    Raises ``ConfigError`` when a key is missing.
+    """
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Store(settings.database_url, Vault(settings.vault), DomainTokens(settings.tokens), clock)

@@ -1,0 +1,130 @@
+"""Commands that move events: send some, see what became of them, watch it all in the demo."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audit.read import read_outcomes
+from capistream import output
+from capistream.demo import run_demo
+from capistream.options import AsJson, DataDir, settings_for
+from capistream.send import bring_to_now, read_events, read_file, send_events
+from capistream.stack import open_store
+from runtime.clock import SystemClock
+from runtime.errors import CapistreamError
+from runtime.lifecycle import run_until_shutdown
+from runtime.settings import Settings
+from runtime.vault import DomainTokens
+from schemas.config import DomainConfig
+
+
+def send(
+    file: Annotated[str, typer.Argument(help="A JSON file of events; - for standard input.")],
+    host: Annotated[
+        str | None,
+        typer.Option(help="Send as this shop. [default: the only domain]", show_default=False),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(help="The domain token. [default: from the store]", show_default=False),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="The gateway. [default: the running stack's]", show_default=False),
+    ] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Move the events in time so that the newest is of now.")
+    ] = False,
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Post events from a file to a gateway."""
+    settings = settings_for("send", data)
+    clock = SystemClock()
+    events = read_events(read_file(file))
+    if now:
+        events = bring_to_now(events, clock.now_ms() // 1000)
+
+    async def post() -> None:
+        shop, secret = host, token
+        if shop is None or secret is None:
+            domain = await _domain(settings, host)
+            shop = domain.host
+            secret = DomainTokens(settings.tokens).issue(domain.domain_id, domain.token_generation)
+        gateway = url or f"http://{settings.gateway.host}:{settings.gateway.port}"
+        sent = await send_events(events, url=gateway, host=shop, token=secret, clock=clock)
+        output.print_fields(
+            {"accepted": len(sent.event_ids), "eventIds": sent.event_ids, "warnings": sent.warnings}
+            if as_json
+            else {"accepted": len(sent.event_ids)}
+            | {f"warning {n}": text for n, text in enumerate(sent.warnings, 1)},
+            as_json=as_json,
+        )
+
+    asyncio.run(post())
+
+
+async def _domain(settings: Settings, host: str | None) -> DomainConfig:
+    store = open_store(settings, SystemClock())
+    try:
+        await store.upgrade()
+        configs = await store.configs()
+    finally:
+        await store.close()
+    found = [config for config in configs if host is None or config.host == host.lower()]
+    if len(found) == 1:
+        return found[0]
+    if host is not None:
+        raise CapistreamError(f"{host} is not configured; add it with `capistream domain add`")
+    if not found:
+        raise CapistreamError("no domain is configured; add one with `capistream domain add`")
+    hosts = ", ".join(config.host for config in found)
+    raise CapistreamError(f"there are several domains, say which with --host: {hosts}")
+
+
+def outcomes(
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes.")] = False,
+    domain: Annotated[
+        str | None, typer.Option(help="Only of this domain: its host or its id.")
+    ] = None,
+    event_id: Annotated[str | None, typer.Option(help="Only of this event.")] = None,
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read the audit topic: what became of each delivery."""
+    settings = settings_for("outcomes", data)
+    wanted = asyncio.run(_domain_id(settings, domain)) if domain else None
+    try:
+        for outcome in read_outcomes(settings, follow=follow):
+            if wanted not in (None, outcome.domain_id) or event_id not in (None, outcome.event_id):
+                continue
+            output.print_outcome(outcome, as_json=as_json)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+async def _domain_id(settings: Settings, domain: str) -> str:
+    if domain.startswith("dom_"):
+        return domain
+    return (await _domain(settings, domain)).domain_id
+
+
+def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Stay up afterwards and print the addresses.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The gateway's port; 0: any free one.")
+    ] = 0,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Directory of state. [default: a new one]", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole road once on the embedded stack and show what became of each event."""
+    run_until_shutdown(
+        lambda shutdown: run_demo(shutdown, keep=keep, port=port, data=data, as_json=as_json)
+    )
