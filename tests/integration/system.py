@@ -1,0 +1,228 @@
+"""The system under test, driven as its users drive it: by its command line and over HTTP."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+PLATFORMS: Final = ("meta", "tiktok", "pinterest", "snapchat", "reddit")
+START_SECONDS: Final = 60.0
+FINAL: Final = {"delivered", "rejected", "expired", "skipped", "duplicate"}
+_FORGOTTEN: Final = "CAPISTREAM_"
+
+Found = TypeVar("Found")
+
+
+def eventually(
+    look: Callable[[], Found], *, within: float, until: Callable[[Found], bool]
+) -> Found:
+    """What ``look`` sees once ``until`` holds; fails with the last sight."""
+    deadline = time.monotonic() + within
+    while not until(found := look()):
+        assert time.monotonic() < deadline, f"not within {within} s; last seen: {found!r}"
+        time.sleep(0.1)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the gateway answered."""
+
+    status: int
+    body: dict[str, Any]
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """A domain with its five destinations."""
+
+    system: "System"
+    host: str
+    domain_id: str
+    token: str
+
+    def post(self, *events: Mapping[str, Any]) -> Answer:
+        """Send events as this shop."""
+        return self.system.request(
+            "/v1/events", json.dumps({"events": events}).encode(), self.headers()
+        )
+
+    def headers(self) -> dict[str, str]:
+        """The headers of a good request."""
+        return {
+            "Host": self.host,
+            "X-SSP-Token": self.token,
+            "Content-Type": "application/json",
+            "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Chrome/130.0",
+        }
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        """What ``capistream outcomes`` prints of this shop."""
+        return self.system.outcomes(self.host)
+
+    def fates(self) -> dict[tuple[str, str], list[str]]:
+        """(event id, platform) → its final outcomes, in order."""
+        found = defaultdict(list)
+        for outcome in self.outcomes():
+            if outcome["outcome"] in FINAL:
+                found[outcome["eventId"], outcome["platform"]].append(outcome["outcome"])
+        return dict(found)
+
+    def received(self) -> list[tuple[str, str]]:
+        """(platform, event id) of all that the sandbox accepted of this shop, repeats included."""
+        account = f"pixel{self.host.partition('.')[0]}"
+        return [
+            (entry["platform"], entry["eventId"])
+            for entry in self.system.received()
+            if entry["account"] == account and entry["accepted"]
+        ]
+
+
+@dataclass
+class System:
+    """A running ``capistream up``."""
+
+    directory: Path
+    arguments: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[str] | None = None
+    description: dict[str, Any] = field(default_factory=dict)
+    sandbox_url: str | None = None
+
+    def start(self) -> None:
+        """Start and wait until it serves."""
+        log = (self.directory.parent / f"{self.directory.name}.log").open("a")
+        self.process = subprocess.Popen(
+            self._command("up", "--port", "0", "--json", *self.arguments),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=self._environment(),
+        )
+        log.close()
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"did not start; see {log.name}: {Path(log.name).read_text()[-2000:]}"
+        self.description = json.loads(line)
+        self.sandbox_url = self.description["sandbox"] or self.sandbox_url
+
+    def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
+        """Stop; answers the exit code."""
+        assert self.process is not None
+        self.process.send_signal(sign)
+        code = self.process.wait(timeout=60)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
+
+    def pid(self, name: str) -> int:
+        """The process id of a stage, as it is now."""
+        found = json.loads((self.directory / "processes.json").read_text())
+        pid: int = found["processes"][name]
+        return pid
+
+    def kill(self, *names: str) -> None:
+        """``kill -9``."""
+        for name in names:
+            os.kill(self.pid(name), signal.SIGKILL)
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command on this system's data directory."""
+        return subprocess.run(
+            self._command(*arguments),
+            capture_output=True,
+            text=True,
+            check=check,
+            env=self._environment(),
+            timeout=60,
+        )
+
+    def outcomes(self, host: str) -> list[dict[str, Any]]:
+        """What ``capistream outcomes`` prints of a domain."""
+        printed = self.cli("outcomes", "--domain", host, "--json").stdout
+        return [json.loads(line) for line in printed.splitlines()]
+
+    def add_shop(self, name: str, *options: str, tokens: Mapping[str, str] | None = None) -> Shop:
+        """Register ``<name>.example`` with a destination at each platform."""
+        host = f"{name}.example"
+        added = json.loads(
+            self.cli("domain", "add", host, "--org", "Test", "--json", *options).stdout
+        )
+        for platform in PLATFORMS:
+            self.set_token(host, platform, (tokens or {}).get(platform, "good-token"))
+        return Shop(self, host, added["domainId"], added["domainToken"])
+
+    def set_token(self, host: str, platform: str, token: str) -> None:
+        """Give a destination credentials."""
+        account = f"pixel{host.partition('.')[0]}"
+        given = ["--pixel-id", account, "--access-token", token]
+        if platform == "pinterest":
+            given += ["--ad-account-id", account]
+        self.cli("destination", "set", host, platform, *given)
+
+    def request(
+        self, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One HTTP call to the gateway."""
+        call = urllib.request.Request(  # noqa: S310 - our own gateway
+            self.description["gateway"] + path, body, dict(headers or {})
+        )
+        try:
+            with urllib.request.urlopen(call, timeout=20) as answer:  # noqa: S310 - the same
+                return Answer(answer.status, json.loads(answer.read()), dict(answer.headers))
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, json.loads(error.read()), dict(error.headers))
+
+    def received(self) -> list[dict[str, Any]]:
+        """What the sandbox holds."""
+        url = f"{self.sandbox_url}/_sandbox/received"
+        with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310 - our own sandbox
+            events: list[dict[str, Any]] = json.loads(answer.read())["events"]
+            return events
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "capistream", *arguments, "--data", str(self.directory)]
+
+    def _environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(_FORGOTTEN)}
+        return kept | self.environment
+
+
+def purchase(event_id: str, **changes: Any) -> dict[str, Any]:
+    """A purchase of this moment, as the replaced API's own example has it."""
+    return {
+        "eventId": event_id,
+        "eventName": "Purchase",
+        "eventTime": int(time.time()) - 5,
+        "eventSourceUrl": "https://yourshop.com/checkout/order-received/123/",
+        "userData": {
+            "email": "customer@example.com",
+            "ipAddress": "203.0.113.42",
+            "userAgent": "Mozilla/5.0 (X11; Linux x86_64) Chrome/130.0",
+            "fbc": "fb.1.1700000000.AbCdEf",
+            "fbp": "fb.1.1700000000.1234567890",
+        },
+        "customData": {
+            "currency": "USD",
+            "value": 49.99,
+            "orderId": "T-12345",
+            "contents": [{"id": "SKU-001", "name": "Widget", "quantity": 1, "price": 49.99}],
+            "numItems": 1,
+        },
+    } | changes
+
+
+def all_five(event_ids: Iterable[str]) -> set[tuple[str, str]]:
+    """(event id, platform) for every pair."""
+    return {(event_id, platform) for event_id in event_ids for platform in PLATFORMS}
