@@ -1,24 +1,25 @@
-"""Commands that set up: topics, domains, destinations, and the settings in force."""
+"""Commands that set up: topics, domains, destinations, and the settings in force.
+
+What is slow to load is imported where it is used, so that ``--help`` is not.
+"""
 
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Protocol, TypeVar
 
 import typer
 
 from capistream import output
 from capistream.options import AsJson, DataDir, settings_for
-from capistream.stack import open_store
-from manage.publish import publish
-from manage.store import Store
-from platforms.registry import PLATFORMS
 from runtime.clock import SystemClock
-from runtime.kafka import TopicAdmin
 from runtime.logs import redact_url
 from schemas.config import DomainConfig
 from schemas.topics import topic_table
+
+if TYPE_CHECKING:
+    from manage.store import Store
 
 topics_app = typer.Typer(help="The topics on Kafka.", no_args_is_help=True)
 domain_app = typer.Typer(help="Storefront hosts.", no_args_is_help=True)
@@ -41,6 +42,9 @@ Answer = TypeVar("Answer", bound=Change)
 @topics_app.command("apply")
 def topics_apply(data: DataDir = None, as_json: AsJson = False) -> None:
     """Create the topics that are missing."""
+    from platforms.registry import PLATFORMS
+    from runtime.kafka import TopicAdmin
+
     settings = settings_for("topics", data)
     created = TopicAdmin(settings.kafka).create(topic_table(PLATFORMS))
     output.print_lines(created, key="created", none="Every topic is there.", as_json=as_json)
@@ -49,6 +53,9 @@ def topics_apply(data: DataDir = None, as_json: AsJson = False) -> None:
 @topics_app.command("check")
 def topics_check(data: DataDir = None, as_json: AsJson = False) -> None:
     """Compare the topics with what they should be; exits 1 when they differ."""
+    from platforms.registry import PLATFORMS
+    from runtime.kafka import TopicAdmin
+
     settings = settings_for("topics", data)
     found = TopicAdmin(settings.kafka).differences(topic_table(PLATFORMS))
     output.print_lines(found, key="differences", none="No difference.", as_json=as_json)
@@ -89,7 +96,7 @@ def domain_add(
 @destination_app.command("set")
 def destination_set(
     host: Annotated[str, typer.Argument(help="The storefront's host.")],
-    platform: Annotated[str, typer.Argument(help=f"One of {', '.join(PLATFORMS)}.")],
+    platform: Annotated[str, typer.Argument(help="meta, tiktok, pinterest, snapchat or reddit.")],
     access_token: Annotated[
         str, typer.Option(help="The platform's access token; - reads it from standard input.")
     ],
@@ -120,8 +127,11 @@ def destination_set(
     )
 
 
-def _change(data: Path | None, change: Callable[[Store], Awaitable[Answer]]) -> Answer:
+def _change(data: Path | None, change: Callable[["Store"], Awaitable[Answer]]) -> Answer:
     """Make a change in the store and put the domain's new configuration on Kafka."""
+    from capistream.stack import open_store
+    from manage.publish import publish
+
     settings = settings_for("configure", data)
 
     async def run() -> Answer:

@@ -1,4 +1,7 @@
-"""Commands that run: the whole stack, or one of its processes."""
+"""Commands that run: the whole stack, or one of its processes.
+
+Each command imports its stage itself: a process loads only what it runs, and ``--help`` nothing.
+"""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -7,16 +10,9 @@ import typer
 
 from capistream import output
 from capistream.options import AsJson, DataDir, LogsAsJson, settings_for
-from capistream.stack import Stack
-from ingest.gateway import run_gateway
-from platforms.registry import PLATFORMS
 from runtime.clock import SystemClock
 from runtime.errors import CapistreamError, ConfigError
-from runtime.http_server import serving
 from runtime.lifecycle import Heartbeat, Shutdown, first_of, run_until_shutdown
-from sandbox.app import create_app as create_sandbox
-from sinks.worker import run_sinks
-from streams.worker import run_streams
 
 
 class ProcessName(StrEnum):
@@ -43,6 +39,8 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Run the whole stack in one command, until a signal."""
+    from capistream.stack import Stack
+
     settings = settings_for("up", data, as_json)
 
     async def serve(shutdown: Shutdown) -> None:
@@ -62,6 +60,8 @@ def gateway(
     as_json: LogsAsJson = False,
 ) -> None:
     """Take events over HTTP and put them on raw-events."""
+    from ingest.gateway import run_gateway
+
     settings = settings_for("gateway", data, as_json)
     given: dict[str, Any] = {"host": host, "port": port}
     changes = {name: value for name, value in given.items() if value is not None}
@@ -72,6 +72,8 @@ def gateway(
 
 def streams(data: DataDir = None, as_json: LogsAsJson = False) -> None:
     """Dedupe, enrich and route raw events into deliveries."""
+    from streams.worker import run_streams
+
     settings = settings_for("streams", data, as_json)
     run_until_shutdown(lambda shutdown: run_streams(settings, shutdown))
 
@@ -85,6 +87,9 @@ def sinks(
     as_json: LogsAsJson = False,
 ) -> None:
     """Post deliveries to the ad platforms and record their outcomes."""
+    from platforms.registry import PLATFORMS
+    from sinks.worker import run_sinks
+
     settings = settings_for("sinks", data, as_json)
     unknown = sorted({*(platform or ()), *settings.platforms} - PLATFORMS.keys())
     if unknown:
@@ -100,11 +105,14 @@ def sandbox(
     as_json: LogsAsJson = False,
 ) -> None:
     """Stand in for the ad platforms' APIs: strict, recording, and able to misbehave."""
+    from runtime.http_server import serving
+    from sandbox.app import create_app
+
     settings_for("sandbox", data, as_json)
     clock = SystemClock()
 
     async def serve(shutdown: Shutdown) -> None:
-        application = create_sandbox(now=lambda: clock.now_ms() / 1000, sleep=clock.sleep)
+        application = create_app(now=lambda: clock.now_ms() / 1000, sleep=clock.sleep)
         async with serving(application, host, port):
             await shutdown.wait()
 

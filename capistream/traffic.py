@@ -1,4 +1,7 @@
-"""Commands that move events: send some, see what became of them, watch it all in the demo."""
+"""Commands that move events: send some, see what became of them, watch it all in the demo.
+
+What is slow to load is imported where it is used, so that ``--help`` is not.
+"""
 
 import asyncio
 from pathlib import Path
@@ -6,12 +9,8 @@ from typing import Annotated
 
 import typer
 
-from audit.read import read_outcomes
 from capistream import output
-from capistream.demo import run_demo
 from capistream.options import AsJson, DataDir, settings_for
-from capistream.send import bring_to_now, read_events, read_file, send_events
-from capistream.stack import open_store
 from runtime.clock import SystemClock
 from runtime.errors import CapistreamError
 from runtime.lifecycle import run_until_shutdown
@@ -41,6 +40,8 @@ def send(
     as_json: AsJson = False,
 ) -> None:
     """Post events from a file to a gateway."""
+    from capistream.send import bring_to_now, read_events, read_file, send_events
+
     settings = settings_for("send", data)
     clock = SystemClock()
     events = read_events(read_file(file))
@@ -67,6 +68,8 @@ def send(
 
 
 async def _domain(settings: Settings, host: str | None) -> DomainConfig:
+    from capistream.stack import open_store
+
     store = open_store(settings, SystemClock())
     try:
         await store.upgrade()
@@ -94,6 +97,8 @@ def outcomes(
     as_json: AsJson = False,
 ) -> None:
     """Read the audit topic: what became of each delivery."""
+    from audit.read import read_outcomes
+
     settings = settings_for("outcomes", data)
     wanted = asyncio.run(_domain_id(settings, domain)) if domain else None
     try:
@@ -125,6 +130,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run the whole road once on the embedded stack and show what became of each event."""
+    from capistream.demo import run_demo
+
     run_until_shutdown(
         lambda shutdown: run_demo(shutdown, keep=keep, port=port, data=data, as_json=as_json)
     )

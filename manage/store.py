@@ -11,7 +11,7 @@ import orjson
 from alembic import command
 from alembic.config import Config
 from pydantic import ValidationError
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
@@ -138,7 +138,7 @@ class Store:
         except ValidationError as error:
             raise RefusedChangeError(_field_errors(error)) from None
         async with self._sessions() as session:
-            domain = await self._domain(session, host)
+            domain = await self._changing(session, host)
             row = next(
                 (
                     d
@@ -161,7 +161,6 @@ class Store:
             row.sealed = self._vault.seal(
                 orjson.dumps(credentials.reveal()), domain_id=domain.id, destination_id=row.id
             )
-            domain.revision += 1
             await session.commit()
             return ChangedDestination(_destination(row), _config(domain))
 
@@ -177,13 +176,24 @@ class Store:
             await session.flush()
         return found
 
-    async def _domain(self, session: AsyncSession, host: str) -> tables.Domain:
-        found = await session.scalar(select(tables.Domain).where(tables.Domain.host == _host(host)))
-        if found is None:
+    async def _changing(self, session: AsyncSession, host: str) -> tables.Domain:
+        """The domain of ``host``, its revision raised.
+
+        Raising it first locks the row (in SQLite, the file), so that two changes at a time follow
+        one another and the one with the higher revision has both.
+        """
+        raised = await session.execute(
+            update(tables.Domain)
+            .where(tables.Domain.host == _host(host))
+            .values(revision=tables.Domain.revision + 1)
+            .returning(tables.Domain.id)
+        )
+        domain_id = raised.scalar_one_or_none()
+        if domain_id is None:
             raise RefusedChangeError(
                 f"host: {host} is not configured; add it with `capistream domain add {host}`"
             )
-        return found
+        return await session.get_one(tables.Domain, domain_id)
 
 
 def _host(text: str) -> str:

@@ -29,6 +29,9 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         "bootstrap.servers": settings.bootstrap,
         "security.protocol": settings.security_protocol,
         "client.id": "capistream",
+        # Errors reach us by callback and are logged with fields; the library's own lines, twenty a
+        # second while a broker is away, are for its developers.
+        "log_level": 2,
         # A broker that comes back is to be found within a second, not after a minute of backoff.
         "reconnect.backoff.max.ms": 1000,
         "topic.metadata.refresh.interval.ms": 30_000,

@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -29,7 +29,7 @@ def redact_url(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     who = f"{parts.username}@" if parts.username else ""
-    return urlunsplit((parts.scheme, who + host, parts.path, "", ""))
+    return f"{parts.scheme}://{who}{host}{parts.path}"
 
 
 def _redact_values(

@@ -251,6 +251,7 @@ class DeadLetterReason(StrEnum):
     UNKNOWN_DOMAIN = "unknown_domain"
     FAILED_TRANSFORM = "failed_transform"
     REJECTED = "rejected"
+    EXPIRED = "expired"
 
 
 MAX_DEAD_LETTER_DETAIL_CHARS: Final = 500

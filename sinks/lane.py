@@ -70,6 +70,7 @@ class Lane:
         self._flush_handle: asyncio.TimerHandle | None = None
         self._room = asyncio.Semaphore(tools.settings.requests_per_destination)
         self._wake = asyncio.Event()
+        self._is_stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, pending: Pending) -> None:
@@ -103,6 +104,12 @@ class Lane:
         self._wake.set()
         self._wake = asyncio.Event()
 
+    def stop(self) -> None:
+        """Send what is gathered; what waits for a better time waits in the log from now on."""
+        self.flush()
+        self._is_stopping = True
+        self._wake.set()
+
     def tasks(self) -> set[asyncio.Task[None]]:
         """What is under way."""
         return set(self._tasks)
@@ -130,6 +137,8 @@ class Lane:
             batch = [p for p, _, settlement in decisions if settlement.next is Next.LATER]
             if batch:
                 await self._wait(attempt, verdicts)
+            if self._is_stopping:
+                return
 
     async def _expire(self, batch: list[Pending]) -> list[Pending]:
         """Let go what has become too old for the platform to take."""
@@ -192,7 +201,8 @@ class Lane:
                 ).to_record()
             )
             if settlement.dead_letter:
-                records.append(_dead_letter(pending, verdict).to_record())
+                reason = DeadLetterReason(settlement.outcome.value)
+                records.append(_dead_letter(pending, reason, verdict).to_record())
             if is_final:
                 finished.append(pending.position)
         await self._tools.record(records, finished)
@@ -236,7 +246,7 @@ class Lane:
                 task.cancel()
 
 
-def _dead_letter(pending: Pending, verdict: Verdict) -> DeadLetter:
+def _dead_letter(pending: Pending, reason: DeadLetterReason, verdict: Verdict) -> DeadLetter:
     topic, partition = pending.position.partition
     return DeadLetter(
         value=pending.payload,
@@ -244,7 +254,7 @@ def _dead_letter(pending: Pending, verdict: Verdict) -> DeadLetter:
         topic=topic,
         partition=partition,
         offset=pending.position.offset,
-        reason=DeadLetterReason.REJECTED,
+        reason=reason,
         detail=verdict.detail or verdict.code or "",
         origin_headers=tuple(
             (name, value if isinstance(value, bytes) else None)

@@ -189,7 +189,7 @@ class Sinks:
     async def _drain(self) -> None:
         """Give what is under way its time; what does not finish is worked again after a start."""
         for lane in self._lanes.values():
-            lane.flush()
+            lane.stop()
         tasks = {task for lane in self._lanes.values() for task in lane.tasks()} | self._burials
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=DRAIN_SECONDS)

@@ -13,7 +13,8 @@ def claim_key(raw: RawEvent) -> str:
     it (one order id may name a Purchase and a Lead)."""
     event = raw.event
     name = event.custom_event_name or "" if event.event_name == "Custom" else ""
-    return f"dedupe:{raw.domain_id}:{event.event_name}:{name}:{event.event_id}"
+    # The name's length keeps a colon in a name from reading like one between name and id.
+    return f"dedupe:{raw.domain_id}:{event.event_name}:{len(name)}:{name}:{event.event_id}"
 
 
 def source_token(topic: str, partition: int, offset: int) -> str:

@@ -10,8 +10,8 @@ def enrich(event: Event, domain: DomainConfig) -> Event:
 
     A website event without a page is given the shop's home page, for two platforms refuse it
     otherwise; money without a currency is given the domain's, and so is a phone number without a
-    country. (Totals that follow from the items
-    are each platform's to want or not: ``platforms.commerce``.)
+    country. Totals that follow from the items are each platform's to want or not, and are made in
+    ``platforms.commerce``.
     """
     changes: dict[str, object] = {}
     if event.event_source_url is None and event.action_source is ActionSource.WEBSITE:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from confluent_kafka import Consumer, TopicPartition
+
 PLATFORMS: Final = ("meta", "tiktok", "pinterest", "snapchat", "reddit")
 START_SECONDS: Final = 60.0
 FINAL: Final = {"delivered", "rejected", "expired", "skipped", "duplicate"}
@@ -67,8 +69,8 @@ class Shop:
         }
 
     def outcomes(self) -> list[dict[str, Any]]:
-        """What ``capistream outcomes`` prints of this shop."""
-        return self.system.outcomes(self.host)
+        """What is on audit about this shop."""
+        return self.system.outcomes(self.domain_id)
 
     def fates(self) -> dict[tuple[str, str], list[str]]:
         """(event id, platform) → its final outcomes, in order."""
@@ -147,10 +149,40 @@ class System:
             timeout=60,
         )
 
-    def outcomes(self, host: str) -> list[dict[str, Any]]:
-        """What ``capistream outcomes`` prints of a domain."""
-        printed = self.cli("outcomes", "--domain", host, "--json").stdout
-        return [json.loads(line) for line in printed.splitlines()]
+    def records(self, topic: str) -> list[Any]:
+        """Everything on a topic, read to the end of each partition."""
+        name = self.environment.get("CAPISTREAM_KAFKA__TOPIC_PREFIX", "") + topic
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.description["kafka"],
+                "group.id": "test-reader",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 50,
+            }
+        )
+        try:
+            unread = set(consumer.list_topics(name, timeout=10).topics[name].partitions)
+            consumer.assign([TopicPartition(name, number, 0) for number in unread])
+            found = []
+            while unread:
+                for message in consumer.consume(500, 0.05):
+                    if message.error() is None:
+                        found.append(message)
+                    else:
+                        unread.discard(message.partition())
+            return found
+        finally:
+            consumer.close()
+
+    def outcomes(self, domain_id: str) -> list[dict[str, Any]]:
+        """The outcomes of a domain, each name once, in the order of the log."""
+        found: dict[str, dict[str, Any]] = {}
+        for record in self.records("audit"):
+            outcome = json.loads(record.value())
+            if outcome["domainId"] == domain_id:
+                found.setdefault(outcome["outcomeId"], outcome)
+        return sorted(found.values(), key=lambda outcome: int(outcome["at"]))
 
     def add_shop(self, name: str, *options: str, tokens: Mapping[str, str] | None = None) -> Shop:
         """Register ``<name>.example`` with a destination at each platform."""

@@ -1,16 +1,27 @@
 """The whole road: what goes in at the gateway comes out at the platforms and on audit."""
 
 import json
+import subprocess
+import sys
 import time
 from collections import Counter
+from pathlib import Path
 
-from tests.integration.system import PLATFORMS, System, all_five, eventually, purchase
+import pytest
+
+from tests.integration.system import PLATFORMS, Shop, System, all_five, eventually, purchase
 
 
-def test_a_purchase_reaches_every_platform_once(system: System) -> None:
-    shop = system.add_shop("once")
-    eventually(lambda: shop.post(purchase("warm-up")).status, within=10, until=lambda s: s == 200)
-    eventually(shop.fates, within=20, until=lambda f: len(f) == len(PLATFORMS))
+@pytest.fixture(scope="module")
+def shop(system: System) -> Shop:
+    """A shop whose first event has gone all the way."""
+    made = system.add_shop("road")
+    eventually(lambda: made.post(purchase("warm-up")).status, within=10, until=lambda s: s == 200)
+    eventually(made.fates, within=20, until=lambda f: len(f) == len(PLATFORMS))
+    return made
+
+
+def test_a_purchase_reaches_every_platform_once(shop: Shop) -> None:
 
     started = time.monotonic()
     answer = shop.post(purchase("o-1"))
@@ -41,8 +52,7 @@ def test_a_purchase_reaches_every_platform_once(system: System) -> None:
     assert {o["firstSource"] for o in duplicates} == {first}
 
 
-def test_refusals_of_the_person_and_of_a_platform_are_on_record(system: System) -> None:
-    shop = system.add_shop("refusals")
+def test_refusals_of_the_person_and_of_a_platform_are_on_record(shop: Shop) -> None:
     old = int(time.time()) - 9 * 86_400
     eventually(
         lambda: (
@@ -116,3 +126,42 @@ def test_topics_are_as_their_table_says(system: System) -> None:
 def test_every_process_beats(system: System) -> None:
     for process in ("gateway", "streams", "sinks"):
         assert json.loads(system.cli("health", process, "--json").stdout)["alive"] is True
+
+
+def test_the_outcomes_command_prints_what_is_on_audit(system: System, shop: Shop) -> None:
+    assert shop.post(purchase("pr-1")).status == 200
+    eventually(shop.fates, within=20, until=lambda f: f.keys() >= all_five(["pr-1"]))
+    printed = system.cli("outcomes", "--domain", shop.host, "--json").stdout.splitlines()
+    assert {json.loads(line)["outcomeId"] for line in printed} == {
+        outcome["outcomeId"] for outcome in shop.outcomes()
+    }
+    readable = system.cli("outcomes", "--event-id", "pr-1").stdout
+    assert readable.count("delivered") == len(PLATFORMS)
+
+
+def test_a_file_of_events_is_sent(system: System, shop: Shop, tmp_path: Path) -> None:
+    file = tmp_path / "events.json"
+    file.write_text(json.dumps([purchase("f-1"), purchase("f-2", eventTime=1_700_000_000)]))
+    sent = system.cli("send", str(file), "--host", shop.host, "--json", "--now")
+    assert json.loads(sent.stdout)["eventIds"] == ["f-1", "f-2"]
+    eventually(shop.fates, within=20, until=lambda f: f.keys() >= all_five(["f-1", "f-2"]))
+    refused = system.cli("send", str(file), "--host", shop.host, "--token", "x", check=False)
+    assert refused.returncode == 1
+    assert "invalid_token" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_the_demo_shows_every_fate(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "capistream", "demo", "--json", "--data", str(tmp_path / "demo")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    shown = json.loads(ran.stdout)
+    fates = Counter(o["outcome"] for e in shown["events"] for o in e["outcomes"].values())
+    assert set(fates) == {"delivered", "duplicate", "skipped", "rejected"}
+    assert sum(fates.values()) == len(shown["events"]) * len(PLATFORMS)
+    accepted = {slug: found["accepted"] for slug, found in shown["received"]["platforms"].items()}
+    assert sum(accepted.values()) == fates["delivered"]
