@@ -1,0 +1,135 @@
+"""The command line: help for everything, one line for every failure, no secret anywhere."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from capistream.cli import app
+from capistream.embedded import ensure_secrets, free_port, is_free
+from runtime.settings import SECRETS_FILE, load_settings
+
+KEY = base64.b64encode(b"canary" * 5 + b"ab").decode()
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    """Every command and group, as it is typed."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    yield ()
+    for name, command in group.commands.items():
+        yield (name,)
+        if isinstance(command, typer.core.TyperGroup):
+            yield from ((name, inner) for inner in command.commands)
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
+def test_every_command_has_help(command: tuple[str, ...]) -> None:
+    ran = CliRunner().invoke(app, [*command, "--help"])
+    assert ran.exit_code == 0
+    assert "Usage: " in ran.stdout
+
+
+def test_the_commands_there_are() -> None:
+    assert {
+        "up", "gateway", "streams", "sinks", "sandbox", "health", "settings", "send", "outcomes",
+        "demo", "topics", "domain", "destination",
+    } <= {command[0] for command in commands() if command}  # fmt: skip
+
+
+def run(
+    *arguments: str, data: Path, text: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A command with a data directory and settings of its own."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("CAPISTREAM_")}
+    given = {f"CAPISTREAM_{name}": value for name, value in environment.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "capistream", *arguments, "--data", str(data)],
+        input=text, env=own | given, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+
+FAILURES = [
+    (("settings",), {"KAFAK__BOOTSTRAP": "x"}, 78, "did you mean CAPISTREAM_KAFKA?"),
+    (("gateway",), {}, 78, "CAPISTREAM_TOKENS__SECRET is not set"),
+    (("domain", "add", "shop.example", "--org", "o"), {}, 78, "CAPISTREAM_VAULT__KEYS is not set"),
+    (("sinks", "--platform", "myspace"), {}, 78, "'myspace' is not a platform"),
+    (("send", "/nowhere/events.json"), {}, 1, "/nowhere/events.json cannot be read"),
+    (("send", "-"), {}, 1, "the file is not JSON"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "message"), FAILURES, ids=lambda v: str(v)[:30]
+)
+def test_a_failure_is_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], code: int, message: str
+) -> None:
+    ran = run(*arguments, data=tmp_path, text="{", **environment)
+    assert ran.returncode == code
+    assert ran.stdout == ""
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_a_failure_as_json(tmp_path: Path) -> None:
+    ran = run("send", "/nowhere", "--json", data=tmp_path)
+    assert ran.returncode == 1
+    body = json.loads(ran.stderr)
+    assert body == {
+        "success": False,
+        "error": {"message": "/nowhere cannot be read: No such file or directory"},
+    }
+
+
+def test_settings_are_shown_without_their_secrets(tmp_path: Path) -> None:
+    secrets = {
+        "VAULT__KEYS": json.dumps({"k1": KEY}),
+        "TOKENS__SECRET": KEY,
+        "REDIS__URL": "redis://:canary-1@cache:6379/0",
+        "DATABASE__URL": "postgresql+asyncpg://me:canary-2@db/x?password=canary-3",
+        "KAFKA__SASL_PASSWORD": "canary-4",
+    }
+    shown = run("settings", data=tmp_path, **secrets)
+    assert shown.returncode == 0
+    assert "CAPISTREAM_KAFKA__BOOTSTRAP" in shown.stdout
+    as_json = run("settings", "--json", data=tmp_path, **secrets)
+    found = json.loads(as_json.stdout)
+    assert found["redis"]["url"] == "redis://cache:6379/0"
+    assert found["database"]["url"] == "postgresql+asyncpg://me@db/x"
+    assert found["vault"]["keys"].keys() == {"k1"}
+    for text in (shown.stdout + shown.stderr, as_json.stdout + as_json.stderr):
+        assert "canary" not in text
+        assert KEY not in text
+
+
+def test_a_process_that_does_not_beat_is_not_well(tmp_path: Path) -> None:
+    ran = run("health", "sinks", "--json", data=tmp_path)
+    assert ran.returncode == 1
+    assert json.loads(ran.stdout) == {"process": "sinks", "alive": False, "lastBeatSeconds": None}
+    (tmp_path / "sinks.heartbeat").touch()
+    well = run("health", "sinks", "--json", data=tmp_path)
+    assert well.returncode == 0
+    assert json.loads(well.stdout)["alive"] is True
+
+
+def test_keys_are_made_once_and_for_their_owner_only(tmp_path: Path) -> None:
+    ensure_secrets(tmp_path)
+    path = tmp_path / SECRETS_FILE
+    before = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+    ensure_secrets(tmp_path)
+    assert path.read_bytes() == before
+    assert load_settings(tmp_path).vault.active_key_id == "embedded"
+
+
+def test_a_free_port_is_free() -> None:
+    assert is_free("127.0.0.1", free_port())

@@ -1,0 +1,206 @@
+"""The gateway's own answers, while no Kafka is there."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from pydantic import SecretStr
+
+from ingest.gateway import FEED, TOKEN_HEADER, create_app, host_of
+from runtime.clock import SystemClock
+from runtime.errors import ConfigError
+from runtime.kafka import ConsumedRecord
+from runtime.settings import GatewaySettings, KafkaSettings, Settings, TokenSettings
+from runtime.vault import DomainTokens
+from schemas.config import DomainConfig, Subscription
+from schemas.limits import MAX_BODY_BYTES
+from schemas.topics import DOMAIN_CONFIGS
+
+TOKENS = TokenSettings(secret=SecretStr("c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ="))
+TOKEN = DomainTokens(TOKENS).issue("dom_1", 1)
+CLOSED = DomainConfig(
+    domainId="dom_2",
+    orgId="org",
+    host="closed.example",
+    revision=1,
+    syncTokenSha256="",
+    subscription=Subscription.INACTIVE,
+)
+OPEN = CLOSED.model_copy(
+    update={"domain_id": "dom_1", "host": "shop.example", "subscription": Subscription.ACTIVE}
+)
+LEAD = b'{"events":[{"eventName":"Lead","eventTime":1767225600}]}'
+
+
+@dataclass
+class Door:
+    """A client of the gateway."""
+
+    client: TestClient[Any, Any]
+
+    def configure(self, *domains: DomainConfig) -> None:
+        """Let the gateway's feed read these configurations, as if Kafka had brought them."""
+        assert self.client.app is not None
+        for offset, domain in enumerate(domains):
+            value = domain.model_dump_json().encode()
+            key = domain.domain_id.encode()
+            record = ConsumedRecord(DOMAIN_CONFIGS, 0, offset, key, value, ())
+            self.client.app[FEED]._apply(record)
+
+    async def post(self, body: bytes, **headers: str) -> tuple[int, Any, Any]:
+        """Status, body and headers; JSON, as shop.example with its token unless told otherwise."""
+        own = {"Host": "shop.example", TOKEN_HEADER: TOKEN, "Content-Type": "application/json"}
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.client.post("/v1/events", data=body, headers=own | given) as answer:
+            return answer.status, await answer.json(), answer.headers
+
+    async def call(self, method: str, path: str) -> tuple[int, Any, Any]:
+        """Status, body and headers."""
+        async with self.client.request(method, path) as answer:
+            return answer.status, await answer.json(), answer.headers
+
+
+def settings(tmp_path: Path, tokens: TokenSettings = TOKENS) -> Settings:
+    return Settings(
+        data_dir=tmp_path,
+        kafka=KafkaSettings(bootstrap="127.0.0.1:1"),
+        tokens=tokens,
+        gateway=GatewaySettings(delivery_timeout_seconds=0.1),
+    )
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    async with TestClient(TestServer(create_app(settings(tmp_path), SystemClock()))) as client:
+        yield Door(client)
+
+
+def assert_refusal(found: tuple[int, Any, Any], status: int, code: str) -> dict[str, str]:
+    """Check the one form that every refusal has; answers its error."""
+    answered, body, headers = found
+    assert (answered, body["error"]["code"]) == (status, code)
+    assert body.keys() == {"success", "error", "requestId"}
+    assert body["success"] is False
+    assert body["error"].keys() <= {"code", "message", "field"}
+    assert body["error"]["message"]
+    assert headers["X-Request-Id"] == body["requestId"]
+    assert headers["Content-Type"].startswith("application/json")
+    error: dict[str, str] = body["error"]
+    return error
+
+
+def test_without_a_token_secret_it_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="CAPISTREAM_TOKENS__SECRET"):
+        create_app(settings(tmp_path, TokenSettings()), SystemClock())
+
+
+@pytest.mark.parametrize(
+    ("header", "host"),
+    [
+        ("shop.example", "shop.example"),
+        ("Shop.Example:8080", "shop.example"),
+        (" shop.example. ", "shop.example"),
+        ("shop.example.:443", "shop.example"),
+        ("127.0.0.1:8080", "127.0.0.1"),
+        ("[2001:DB8::1]:8080", "[2001:db8::1]"),
+        ("[::1]", "[::1]"),
+        ("", ""),
+    ],
+)
+def test_host_of(header: str, host: str) -> None:
+    assert host_of(header) == host
+
+
+async def test_health_needs_no_kafka(door: Door) -> None:
+    assert (await door.call("GET", "/health"))[:2] == (200, {"status": "ok"})
+
+
+async def test_metrics_are_told(door: Door) -> None:
+    async with door.client.get("/metrics") as answer:
+        assert answer.status == 200
+        assert "capistream_events_accepted_total" in await answer.text()
+
+
+async def test_unknown_routes_and_methods(door: Door) -> None:
+    assert_refusal(await door.call("GET", "/v2/events"), 404, "not_found")
+    found = await door.call("GET", "/v1/events")
+    assert_refusal(found, 405, "method_not_allowed")
+    assert found[2]["Allow"] == "POST"
+
+
+async def test_before_the_configuration_is_read_a_shop_is_told_to_come_again(door: Door) -> None:
+    found = await door.post(LEAD)
+    assert_refusal(found, 503, "unavailable")
+    assert found[2]["Retry-After"] == "2"
+
+
+async def test_what_kafka_does_not_acknowledge_is_no_success(door: Door) -> None:
+    door.configure(OPEN)
+    found = await door.post(LEAD)
+    assert_refusal(found, 503, "unavailable")
+    assert found[2]["Retry-After"] == "2"
+
+
+async def test_a_plan_that_ended(door: Door) -> None:
+    door.configure(CLOSED)
+    assert_refusal(await door.post(LEAD, Host="closed.example"), 403, "subscription_inactive")
+
+
+@pytest.mark.parametrize("token", ["", "x", "ü" * 64, TOKEN[:-1], TOKEN.upper()])
+async def test_a_wrong_token(door: Door, token: str) -> None:
+    door.configure(OPEN)
+    error = assert_refusal(await door.post(LEAD, X_SSP_Token=token), 401, "invalid_token")
+    assert TOKEN not in error["message"]
+
+
+async def test_a_token_that_is_no_text(door: Door) -> None:
+    door.configure(OPEN)
+    port = door.client.port
+    assert port is not None
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = b"POST /v1/events HTTP/1.1\r\nHost: shop.example\r\nX-SSP-Token: caf\xe9\r\n"
+    writer.write(head + b"Connection: close\r\nContent-Length: 0\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "message", "field"),
+    [
+        (LEAD, {"Content_Type": "text/plain"}, "send application/json", "Content-Type"),
+        (b"{", {}, "not JSON", None),
+        (b'{"events":[{}]}', {}, "Field required", "events[0].eventName"),
+        (b" " * (MAX_BODY_BYTES + 1), {}, "exceeds 100 KB", None),
+        (b" " * (3 * MAX_BODY_BYTES), {}, "exceeds 100 KB", None),
+        (gzip.compress(b" " * 10**7), {"Content_Encoding": "gzip"}, "exceeds 100 KB", None),
+    ],
+)
+async def test_a_body_that_cannot_be_taken(
+    door: Door, body: bytes, headers: dict[str, str], message: str, field: str | None
+) -> None:
+    door.configure(OPEN)
+    error = assert_refusal(await door.post(body, **headers), 400, "invalid_payload")
+    assert message in error["message"]
+    assert error.get("field") == field
+
+
+async def test_a_body_that_does_not_unpack_is_the_senders_mistake(door: Door) -> None:
+    door.configure(OPEN)
+    found = await door.post(LEAD, Content_Encoding="gzip")
+    assert_refusal(found, 400, "invalid_payload")
+
+
+async def test_a_strict_domain_says_what_it_does_not_know(door: Door) -> None:
+    door.configure(OPEN.model_copy(update={"strict": True}))
+    event = orjson.loads(LEAD)
+    event["events"][0]["extra"] = 1
+    error = assert_refusal(await door.post(orjson.dumps(event)), 400, "invalid_payload")
+    assert error["field"] == "events[0].extra"

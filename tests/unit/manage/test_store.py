@@ -1,0 +1,148 @@
+"""The store on SQLite: what is refused, what is kept, and how."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import orjson
+import pytest
+from pydantic import SecretStr
+
+from manage.store import RefusedChangeError, Store
+from runtime.settings import TokenSettings, VaultSettings
+from runtime.vault import DomainTokens, Vault, hash_sync_token
+from schemas.config import Subscription
+from tests.unit.runtime.clocks import JumpingClock
+
+KEY = SecretStr("azEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+CANARY = "EAABcanary0123456789"
+META = {"access_token": CANARY, "pixel_id": "1234567890"}
+VAULT = Vault(VaultSettings(keys={"k1": KEY}))
+TOKENS = DomainTokens(TokenSettings(secret=KEY))
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = Store(f"sqlite+aiosqlite:///{tmp_path}/x.db", VAULT, TOKENS, JumpingClock())
+    await opened.upgrade()
+    yield opened
+    await opened.close()
+
+
+async def test_the_tables_can_be_upgraded_again(store: Store) -> None:
+    await store.add_domain("shop.example", "Org", {})
+    await store.upgrade()
+    assert len(await store.configs()) == 1
+
+
+async def test_a_new_domain(store: Store) -> None:
+    options = {"strict": True, "defaultCountry": "DE", "defaultCurrency": "eur"}
+    added = await store.add_domain(" Shop.Example. ", "Org", options)
+    (config,) = await store.configs()
+    assert config == added.config
+    assert (config.host, config.revision, config.destinations) == ("shop.example", 1, ())
+    assert config.subscription is Subscription.ACTIVE
+    assert (config.strict, config.default_country, config.default_currency) == (True, "DE", "EUR")
+    assert TOKENS.matches(added.domain_token, added.domain_id, 1)
+    assert config.sync_token_sha256 == hash_sync_token(added.sync_token)
+
+
+async def test_domains_of_one_organisation_share_it(store: Store) -> None:
+    one = await store.add_domain("a.example", "Org", {})
+    two = await store.add_domain("b.example", "Org", {})
+    other = await store.add_domain("c.example", "Other", {})
+    assert one.config.org_id == two.config.org_id != other.config.org_id
+    assert one.domain_token != two.domain_token
+    assert one.sync_token != two.sync_token
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", ".", "-a.example", "a..b", "a b", "a/b", "shop.example:80", "x" * 64, "a." * 130 + "b", "ü.de"],
+)  # fmt: skip
+async def test_what_is_no_host_is_refused(store: Store, host: str) -> None:
+    with pytest.raises(RefusedChangeError, match=r"host: .* is not a host name"):
+        await store.add_domain(host, "Org", {})
+    assert await store.configs() == []
+
+
+async def test_a_host_that_is_taken_is_refused(store: Store) -> None:
+    await store.add_domain("shop.example", "Org", {})
+    with pytest.raises(RefusedChangeError, match=r"host: shop\.example is configured already"):
+        await store.add_domain("SHOP.example", "Other", {})
+
+
+@pytest.mark.parametrize(
+    "options", [{"defaultCurrency": "Euro"}, {"defaultCountry": "Germany"}, {"strict": "perhaps"}]
+)
+async def test_options_that_cannot_work_are_refused_before_they_are_kept(
+    store: Store, options: dict[str, object]
+) -> None:
+    with pytest.raises(RefusedChangeError, match=f"{next(iter(options))}: "):
+        await store.add_domain("shop.example", "Org", options)
+    assert await store.configs() == []
+
+
+async def test_a_destination_holds_the_token_for_the_vault_alone(store: Store) -> None:
+    domain = await store.add_domain("shop.example", "Org", {})
+    changed = await store.set_destination("Shop.Example.", "meta", META)
+    found = changed.destination
+    assert (found.platform, found.account, found.enabled) == ("meta", "1234567890", True)
+    assert changed.config.revision == 2
+    assert changed.config.destinations == (found,)
+    assert await store.configs() == [changed.config]
+    opened = VAULT.open(found.sealed, domain_id=domain.domain_id, destination_id=found.id)
+    assert orjson.loads(opened)["access_token"] == CANARY
+
+
+async def test_the_same_account_again_keeps_its_id(store: Store) -> None:
+    domain = await store.add_domain("shop.example", "Org", {})
+    first = await store.set_destination("shop.example", "meta", META)
+    again = await store.set_destination("shop.example", "meta", META | {"access_token": "newer"})
+    assert again.destination.id == first.destination.id
+    assert again.config.revision == first.config.revision + 1
+    assert len(again.config.destinations) == 1
+    sealed = again.destination.sealed
+    opened = VAULT.open(sealed, domain_id=domain.domain_id, destination_id=again.destination.id)
+    assert orjson.loads(opened)["access_token"] == "newer"
+
+
+async def test_another_account_is_another_destination(store: Store) -> None:
+    await store.add_domain("shop.example", "Org", {})
+    await store.set_destination("shop.example", "meta", META)
+    changed = await store.set_destination("shop.example", "meta", META | {"pixel_id": "2"})
+    assert [d.account for d in changed.config.destinations] == ["1234567890", "2"]
+
+
+@pytest.mark.parametrize(
+    ("host", "platform", "fields", "message"),
+    [
+        ("other.example", "meta", META, "host: other.example is not configured"),
+        ("shop.example", "myspace", META, "platform: 'myspace' is not one of meta, tiktok"),
+        ("shop.example", "meta", {"access_token": CANARY}, "pixel_id: Field required"),
+        ("shop.example", "meta", META | {"pixel_id": "../x"}, "pixel_id: "),
+        ("shop.example", "meta", META | {"acess_token": CANARY}, "acess_token: Extra"),
+        ("shop.example", "meta", META | {"access_token": f"{CANARY} x"}, "access_token: must not"),
+        ("shop.example", "meta", META | {"access_token": f"{CANARY}ü"}, "access_token: must be"),
+        ("shop.example", "meta", META | {"access_token": [CANARY]}, "access_token: "),
+    ],
+)
+async def test_a_wrong_change_names_its_field_and_no_token(
+    store: Store, host: str, platform: str, fields: dict[str, object], message: str
+) -> None:
+    await store.add_domain("shop.example", "Org", {})
+    with pytest.raises(RefusedChangeError) as refusal:
+        await store.set_destination(host, platform, fields)
+    assert message in str(refusal.value)
+    assert CANARY not in str(refusal.value)
+    (config,) = await store.configs()
+    assert (config.revision, config.destinations) == (1, ())
+
+
+async def test_no_secret_is_readable_at_rest(store: Store, tmp_path: Path) -> None:
+    added = await store.add_domain("shop.example", "Org", {})
+    await store.set_destination("shop.example", "meta", META)
+    await store.close()
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"shop.example" in kept
+    for secret in (CANARY, added.sync_token, added.domain_token, KEY.get_secret_value()):
+        assert secret.encode() not in kept

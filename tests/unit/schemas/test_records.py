@@ -1,0 +1,198 @@
+"""Records: each is read back as it was written, and a newer one is refused."""
+
+import dataclasses
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from schemas.config import DomainConfig
+from schemas.records import (
+    DeadLetter,
+    DeadLetterReason,
+    Delivery,
+    Outcome,
+    OutcomeKind,
+    RawEvent,
+    Reason,
+    outcome_id,
+)
+from schemas.wire import SCHEMA_VERSION
+
+texts = st.text(st.characters(codec="utf-8"), max_size=20)
+moments = st.integers(0, 10**14)
+deliveries = st.builds(
+    Delivery,
+    domain_id=texts,
+    destination_id=texts,
+    platform=texts,
+    event_id=texts,
+    event_name=texts,
+    event_time=moments,
+    received_at=moments,
+    source=texts,
+    attempt=st.integers(0, 100),
+)
+DELIVERY = Delivery("dom", "dst", "meta", "e-1", "Purchase", 1, 2, "raw-events-0-7")
+
+
+@given(deliveries, st.binary(max_size=10))
+def test_a_delivery_is_read_back_from_its_headers(delivery: Delivery, payload: bytes) -> None:
+    record = delivery.to_record(payload)
+    assert (record.topic, record.value) == (f"deliveries.{delivery.platform}", payload)
+    assert Delivery.from_headers(record.headers) == delivery
+
+
+def test_a_foreign_header_does_no_harm() -> None:
+    headers = [*DELIVERY.to_headers(), ("trace", b"\xff\x00"), ("none", None)]
+    assert Delivery.from_headers(headers) == DELIVERY
+
+
+@pytest.mark.parametrize("name", [name for name, _ in DELIVERY.to_headers()])
+def test_a_missing_header_is_named(name: str) -> None:
+    left = [pair for pair in DELIVERY.to_headers() if pair[0] != name]
+    with pytest.raises(ValueError, match=f"'{name}' is missing"):
+        Delivery.from_headers(left)
+
+
+@pytest.mark.parametrize("name", ["schema-version", "event-time", "received-at", "attempt"])
+def test_a_malformed_header_is_named(name: str) -> None:
+    headers = [(key, b"x" if key == name else value) for key, value in DELIVERY.to_headers()]
+    with pytest.raises(ValueError, match=f"'{name}' is not a number"):
+        Delivery.from_headers(headers)
+
+
+def test_a_newer_delivery_is_refused() -> None:
+    newer = b"%d" % (SCHEMA_VERSION + 1)
+    headers = [("schema-version", newer), *DELIVERY.to_headers()[1:]]
+    with pytest.raises(ValueError, match="newer than ours"):
+        Delivery.from_headers(headers)
+
+
+dead_letters = st.builds(
+    DeadLetter,
+    value=st.none() | st.binary(max_size=20),
+    key=st.none() | st.binary(max_size=20),
+    topic=texts,
+    partition=st.integers(0, 100),
+    offset=moments,
+    reason=st.sampled_from(DeadLetterReason),
+    detail=texts,
+    origin_headers=st.lists(
+        st.tuples(texts, st.none() | st.binary(max_size=20)), max_size=3
+    ).map(tuple),
+)  # fmt: skip
+
+
+@given(dead_letters)
+def test_a_dead_letter_keeps_every_byte_of_its_origin(dead: DeadLetter) -> None:
+    record = dead.to_record()
+    assert (record.topic, record.key, record.value) == ("dead-letters", dead.key, dead.value)
+    assert DeadLetter.from_record(record.key, record.value, record.headers) == dead
+
+
+def test_the_detail_of_a_dead_letter_is_cut() -> None:
+    dead = DeadLetter(None, None, "t", 0, 0, DeadLetterReason.REJECTED, "x" * 9999)
+    record = dead.to_record()
+    assert len(DeadLetter.from_record(None, None, record.headers).detail) == 500
+
+
+def test_what_is_no_dead_letter_is_told() -> None:
+    with pytest.raises(ValueError, match="'origin-topic' is missing"):
+        DeadLetter.from_record(None, b"", None)
+
+
+@given(deliveries, st.sampled_from(OutcomeKind), st.none() | st.sampled_from(Reason), texts)
+def test_an_outcome_is_read_back(
+    delivery: Delivery, kind: OutcomeKind, reason: Reason | None, detail: str
+) -> None:
+    outcome = delivery.outcome(kind, at=3, reason=reason, detail=detail, first_source="x-0-1")
+    record = outcome.to_record()
+    assert (record.topic, record.key) == ("audit", delivery.domain_id.encode())
+    assert Outcome.model_validate_json(record.value or b"") == outcome
+
+
+def test_an_outcome_has_the_same_name_when_it_is_told_again() -> None:
+    first = DELIVERY.outcome(OutcomeKind.DELIVERED, at=1)
+    assert DELIVERY.outcome(OutcomeKind.DELIVERED, at=2).outcome_id == first.outcome_id
+
+
+def test_there_is_one_final_outcome_whatever_it_is() -> None:
+    finals = [kind for kind in OutcomeKind if kind.is_final]
+    assert {*OutcomeKind} - {*finals} == {OutcomeKind.RETRYING, OutcomeKind.PARKED}
+    assert len({DELIVERY.outcome(kind, at=1).outcome_id for kind in finals}) == 1
+
+
+def test_passing_outcomes_have_names_of_their_own() -> None:
+    again = dataclasses.replace(DELIVERY, attempt=1)
+    names = {
+        DELIVERY.outcome(OutcomeKind.DELIVERED, at=1).outcome_id,
+        DELIVERY.outcome(OutcomeKind.RETRYING, at=1).outcome_id,
+        DELIVERY.outcome(OutcomeKind.PARKED, at=1).outcome_id,
+        again.outcome(OutcomeKind.RETRYING, at=1).outcome_id,
+    }
+    assert len(names) == 4
+
+
+names = st.tuples(
+    st.builds("{}-{}-{}".format, st.sampled_from(["raw-events", "replay-events"]),
+              st.integers(0, 11), st.integers(0, 99)),
+    st.integers(0, 99),
+    st.sampled_from(["dst_1", "dst_2", "dst_12"]),
+    st.sampled_from(["", "retrying|0", "retrying|1", "parked|0"]),
+)  # fmt: skip
+
+
+@given(names, names)
+def test_outcomes_share_a_name_only_if_they_are_the_same(
+    one: tuple[str, int, str, str], other: tuple[str, int, str, str]
+) -> None:
+    assert (outcome_id(*one) == outcome_id(*other)) == (one == other)
+
+
+RAW: dict[str, Any] = {
+    "domainId": "dom",
+    "door": "events",
+    "requestId": "r",
+    "receivedAt": 1,
+    "event": {"eventId": "e", "eventName": "Lead", "eventTime": 1767225600},
+}
+OUTCOME: dict[str, Any] = DELIVERY.outcome(OutcomeKind.DELIVERED, at=1).model_dump(mode="json")
+CONFIG: dict[str, Any] = {
+    "domainId": "dom", "orgId": "org", "host": "shop.example", "revision": 1,
+    "syncTokenSha256": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "record"), [(RawEvent, RAW), (Outcome, OUTCOME), (DomainConfig, CONFIG)]
+)
+def test_of_our_own_records_the_unknown_is_ignored_and_the_newer_refused(
+    model: type[RawEvent | Outcome | DomainConfig], record: dict[str, Any]
+) -> None:
+    known = model.model_validate_json(orjson.dumps(record))
+    assert model.model_validate_json(orjson.dumps(record | {"added": {"later": 1}})) == known
+    with pytest.raises(ValidationError, match="schemaVersion"):
+        model.model_validate_json(orjson.dumps(record | {"schemaVersion": SCHEMA_VERSION + 1}))
+
+
+def test_copies_of_an_event_share_a_key() -> None:
+    assert RawEvent.key("dom_1", "o-1") == b"dom_1:o-1"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"defaultCurrency": "Euro"}, {"defaultCountry": "DEU"}, {"dedupeWindowSeconds": 0}]
+)
+def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        DomainConfig.model_validate(CONFIG | wrong)
+
+
+def test_a_destination_is_found_by_its_id() -> None:
+    row = {"id": "dst_1", "platform": "meta", "account": "1", "sealed": ""}
+    config = DomainConfig.model_validate(CONFIG | {"destinations": [row]})
+    assert config.destination("dst_1") == config.destinations[0]
+    assert config.destination("dst_2") is None
