@@ -10,7 +10,7 @@ from runtime.errors import UnavailableError
 from runtime.kafka import client_config, read_all
 from runtime.logs import get_logger
 from runtime.settings import Settings
-from schemas.records import Outcome
+from schemas.outcome import Outcome
 from schemas.topics import AUDIT
 
 log = get_logger(__name__)

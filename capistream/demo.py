@@ -23,7 +23,7 @@ from runtime.errors import CapistreamError
 from runtime.lifecycle import Shutdown
 from runtime.settings import Settings
 from schemas.config import DomainConfig
-from schemas.records import Outcome
+from schemas.outcome import Outcome
 
 EVENTS_FILE: Final = Path(__file__).parent.parent / "examples" / "events.json"
 HOST: Final = "shop.example"

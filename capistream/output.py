@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from schemas.records import Outcome, OutcomeKind
+from schemas.outcome import Outcome, OutcomeKind
 
 _WIDTH: Final = 120
 """Of tables that go into a file or a pipe, which have no width of their own."""

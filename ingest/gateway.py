@@ -21,7 +21,8 @@ from runtime.settings import Settings
 from runtime.vault import DomainTokens
 from schemas.config import DomainConfig, Subscription
 from schemas.limits import MAX_BODY_BYTES
-from schemas.records import Door, RawEvent, Record
+from schemas.raw_event import Door, RawEvent
+from schemas.record import Record
 from schemas.topics import RAW_EVENTS
 from schemas.wire import SCHEMA_VERSION
 

@@ -6,7 +6,7 @@ from typing import Final
 from runtime.producer import RecordProducer
 from runtime.settings import Settings
 from schemas.config import DomainConfig
-from schemas.records import Record
+from schemas.record import Record
 from schemas.topics import DOMAIN_CONFIGS
 
 DELIVERY_TIMEOUT_SECONDS: Final = 15.0

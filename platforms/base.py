@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 from schemas.config import Destination
 from schemas.event import Event
-from schemas.records import Skip
+from schemas.outcome import Skip
 
 
 class AccountCredentials(BaseModel):

@@ -12,7 +12,7 @@ from typing import Final
 from babel.numbers import get_currency_precision
 
 from schemas.event import Content, Event, EventName
-from schemas.records import Reason, Skip
+from schemas.outcome import Reason, Skip
 
 _WORTH_THEIR_ITEMS: Final = frozenset(
     {

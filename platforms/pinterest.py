@@ -16,7 +16,7 @@ from platforms.commerce import Basket, as_text, basket
 from platforms.mapping import array, is_limited, present, renamed
 from schemas.config import Destination
 from schemas.event import ActionSource, Event, EventName
-from schemas.records import Reason, Skip
+from schemas.outcome import Reason, Skip
 
 SLUG = "pinterest"
 NAME = "Pinterest"

@@ -19,7 +19,7 @@ from platforms.commerce import Basket, as_number, basket
 from platforms.mapping import array, is_limited, present, renamed
 from schemas.config import Destination
 from schemas.event import ActionSource, Event, EventName, UserData
-from schemas.records import Reason, Skip
+from schemas.outcome import Reason, Skip
 
 SLUG = "reddit"
 NAME = "Reddit"

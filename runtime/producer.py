@@ -10,7 +10,7 @@ from runtime.errors import CapistreamError
 from runtime.kafka import client_config
 from runtime.logs import get_logger
 from runtime.settings import KafkaSettings
-from schemas.records import Record
+from schemas.record import Record
 
 log = get_logger(__name__)
 

@@ -6,6 +6,8 @@ from typing import Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from schemas.limits import MAX_MONEY_DECIMALS
+
 SCHEMA_VERSION: Final = 1
 """Version of the records this code writes; readers refuse a record with a newer one."""
 
@@ -47,10 +49,17 @@ number_is_id: Final = BeforeValidator(_number_is_id)
 
 
 def decimal_from_json(value: Any) -> Any:
-    """Read a JSON number or a numeric string as the decimal that was written, never as its binary
-    approximation (``repr`` of a float is the shortest text that reads back the same)."""
+    """Read a JSON number or a numeric string as the decimal that was meant.
+
+    A number is taken by its shortest text (49.99 is 49.99), and without the noise that browsers'
+    arithmetic leaves (3 x 19.99 is 59.97, not 59.97000000000001).
+    """
     if isinstance(value, float):
-        return Decimal(repr(value))
+        written = Decimal(repr(value))
+        exponent = written.as_tuple().exponent
+        if isinstance(exponent, int) and exponent < -MAX_MONEY_DECIMALS:
+            return round(written, MAX_MONEY_DECIMALS)
+        return written
     if isinstance(value, str):
         return value.strip() or None
     return value

@@ -13,14 +13,10 @@ from runtime.clock import Clock
 from runtime.errors import CapistreamError
 from runtime.logs import get_logger
 from runtime.settings import SinksSettings
-from schemas.records import (
-    DeadLetter,
-    DeadLetterReason,
-    Delivery,
-    OutcomeKind,
-    Reason,
-    Record,
-)
+from schemas.dead_letter import DeadLetter, DeadLetterReason
+from schemas.delivery import Delivery
+from schemas.outcome import OutcomeKind, Reason
+from schemas.record import Record
 from sinks.backoff import backoff_seconds
 from sinks.client import PlatformClient, UnreachableError
 from sinks.offsets import Position

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from platforms.base import Fate, Verdict
-from schemas.records import OutcomeKind, Reason
+from schemas.outcome import OutcomeKind, Reason
 
 
 class Next(StrEnum):

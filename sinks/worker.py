@@ -18,7 +18,9 @@ from runtime.producer import DeliveryFailedError, ProducerFullError, RecordProdu
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.config import DomainConfig
-from schemas.records import DeadLetter, DeadLetterReason, Delivery, Record
+from schemas.dead_letter import DeadLetter, DeadLetterReason
+from schemas.delivery import Delivery
+from schemas.record import Record
 from schemas.topics import deliveries
 from sinks.client import PlatformClient
 from sinks.lane import DestinationGoneError, Lane, LaneTools, Pending

@@ -2,7 +2,7 @@
 
 from pydantic import ValidationError
 
-from schemas.records import RawEvent
+from schemas.raw_event import RawEvent
 
 
 class UndecodableError(Exception):

@@ -5,7 +5,7 @@ crash finds its own offset there and goes on; with a bare mark it would take its
 duplicate, and the event would be lost.
 """
 
-from schemas.records import RawEvent
+from schemas.raw_event import RawEvent
 
 
 def claim_key(raw: RawEvent) -> str:

@@ -6,8 +6,11 @@ import orjson
 
 from platforms.base import Platform
 from schemas.config import DomainConfig
+from schemas.delivery import Delivery
 from schemas.event import Event, EventName
-from schemas.records import Delivery, OutcomeKind, RawEvent, Reason, Record, Skip
+from schemas.outcome import OutcomeKind, Reason, Skip
+from schemas.raw_event import RawEvent
+from schemas.record import Record
 from streams.enrich import enrich
 from streams.route import route
 

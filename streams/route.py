@@ -5,7 +5,8 @@ from typing import Any
 from platforms.base import Limits, Platform
 from schemas.config import Destination
 from schemas.event import Event, EventName
-from schemas.records import RawEvent, Reason, Skip
+from schemas.outcome import Reason, Skip
+from schemas.raw_event import RawEvent
 
 
 def route(

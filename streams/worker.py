@@ -17,7 +17,9 @@ from runtime.producer import RecordProducer
 from runtime.redis import connect
 from runtime.settings import KafkaSettings, Settings
 from schemas.config import DomainConfig
-from schemas.records import DeadLetter, DeadLetterReason, RawEvent, Record
+from schemas.dead_letter import DeadLetter, DeadLetterReason
+from schemas.raw_event import RawEvent
+from schemas.record import Record
 from schemas.topics import RAW_EVENTS
 from streams.claims import Claims
 from streams.decode import UndecodableError, decode

@@ -18,7 +18,7 @@ from platforms.base import AccountCredentials, Fate, Limits, Platform, Response
 from platforms.registry import PLATFORMS
 from schemas.config import Destination
 from schemas.event import Event, EventName
-from schemas.records import Reason, Skip
+from schemas.outcome import Reason, Skip
 from tests.strategies import destinations, events
 
 ROOT: Final = Path(platforms.__file__).parent

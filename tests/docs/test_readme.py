@@ -17,8 +17,9 @@ from sandbox.control import routes
 from sandbox.script import Order
 from schemas import limits
 from schemas.config import Destination
+from schemas.dead_letter import DeadLetterReason
 from schemas.event import Consent, Content, CustomData, Event, EventName, UserData
-from schemas.records import DeadLetterReason, OutcomeKind, Reason, Skip
+from schemas.outcome import OutcomeKind, Reason, Skip
 from tests.docs.markdown import DOCUMENTS, ROOT, blocks, codes, name, section, table
 
 README: Final = (ROOT / "README.md").read_text()

@@ -19,7 +19,7 @@ from openapi_schema_validator import OAS30Validator
 from platforms.base import Fate, Response
 from platforms.registry import PLATFORMS
 from schemas.event import Event
-from schemas.records import Skip
+from schemas.outcome import Skip
 from tests.golden.storefront import VECTORS, destination
 from tests.strategies import destinations, events
 

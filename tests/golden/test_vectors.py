@@ -10,7 +10,7 @@ from platforms import meta
 from platforms.base import Fate, Response
 from platforms.registry import PLATFORMS
 from schemas.event import Event, UserData
-from schemas.records import Reason, Skip
+from schemas.outcome import Reason, Skip
 from tests.golden.storefront import destination, named, storefront_event, vectors
 
 BATCH: Final = 3

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ingest.validate import AcceptedRequest, InvalidPayloadError, read_request
 from schemas.limits import MAX_BODY_BYTES, MAX_EVENTS_PER_REQUEST, MAX_USER_AGENT_CHARS
-from schemas.records import RawEvent
+from schemas.raw_event import RawEvent
 from streams.decode import decode
 from tests import strategies
 
@@ -100,7 +100,7 @@ REFUSED = [
     ({"customData": {"value": "12,50"}}, "customData.value", "valid decimal"),
     ({"customData": {"value": "NaN"}}, "customData.value", "finite"),
     ({"customData": {"value": True}}, "customData.value", "Decimal input"),
-    ({"customData": {"value": 1.0000001}}, "customData.value", "6 decimal places"),
+    ({"customData": {"value": "1.0000001"}}, "customData.value", "6 decimal places"),
     ({"customData": {"numItems": 1.5}}, "customData.numItems", "valid integer"),
     ({"customData": {"contents": {}}}, "customData.contents", "valid tuple"),
     ({"customData": {"contents": [[]]}}, "customData.contents[0]", "valid dict"),

@@ -10,7 +10,7 @@ from platforms import meta
 from platforms.registry import PLATFORMS
 from schemas.config import Destination
 from schemas.event import ActionSource, Event, EventName, UserData
-from schemas.records import Reason, Skip
+from schemas.outcome import Reason, Skip
 from tests.strategies import events
 
 USER: Final = {

@@ -85,3 +85,18 @@ def test_every_example_is_made_of_events(path: Path) -> None:
     document = orjson.loads(path.read_bytes())
     for example in document["events"]:
         Event.model_validate({"eventId": "derived"} | example)
+
+
+@given(st.floats(0, 10**6), st.integers(1, 20))
+def test_noise_of_binary_arithmetic_is_rounded_away(price: float, quantity: int) -> None:
+    written = round(price, 2)
+    value = CustomData.model_validate({"value": written * quantity}).value
+
+    assert value is not None
+    assert abs(value - Decimal(repr(written)) * quantity) < Decimal("0.000001")
+
+
+def test_three_mugs_cost_what_three_mugs_cost() -> None:
+    assert CustomData.model_validate({"value": 3 * 19.99}).value == Decimal("59.97")
+    with pytest.raises(ValidationError):
+        CustomData.model_validate({"value": "59.97000000000001"})

@@ -10,16 +10,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.config import DomainConfig
-from schemas.records import (
-    DeadLetter,
-    DeadLetterReason,
-    Delivery,
-    Outcome,
-    OutcomeKind,
-    RawEvent,
-    Reason,
-    outcome_id,
-)
+from schemas.dead_letter import DeadLetter, DeadLetterReason
+from schemas.delivery import Delivery
+from schemas.outcome import Outcome, OutcomeKind, Reason, outcome_id
+from schemas.raw_event import RawEvent
 from schemas.wire import SCHEMA_VERSION
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)

@@ -16,7 +16,10 @@ from platforms.registry import PLATFORMS
 from runtime.errors import CapistreamError
 from runtime.settings import SinksSettings
 from sandbox.app import create_app
-from schemas.records import DeadLetter, Delivery, Outcome, Record
+from schemas.dead_letter import DeadLetter
+from schemas.delivery import Delivery
+from schemas.outcome import Outcome
+from schemas.record import Record
 from schemas.topics import AUDIT, DEAD_LETTERS
 from sinks.client import PlatformClient
 from sinks.lane import DestinationGoneError, Lane, LaneTools, Pending

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platforms.base import Fate, Verdict
-from schemas.records import OutcomeKind, Reason
+from schemas.outcome import OutcomeKind, Reason
 from sinks.backoff import backoff_seconds
 from sinks.settle import Next, Settlement, settle
 

@@ -13,7 +13,9 @@ from runtime.kafka import ConsumedRecord
 from runtime.settings import Settings, StreamsSettings
 from schemas.config import DomainConfig
 from schemas.event import Event
-from schemas.records import Outcome, RawEvent, Record
+from schemas.outcome import Outcome
+from schemas.raw_event import RawEvent
+from schemas.record import Record
 from schemas.topics import AUDIT, DEAD_LETTERS
 from streams.claims import Claims
 from streams.worker import Stage

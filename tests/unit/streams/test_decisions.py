@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platforms.registry import PLATFORMS
-from schemas.records import Delivery, Reason, Skip
+from schemas.delivery import Delivery
+from schemas.outcome import Reason, Skip
 from schemas.wire import SCHEMA_VERSION
 from streams.decode import UndecodableError, decode
 from streams.dedupe import claim_key, first_source, source_token

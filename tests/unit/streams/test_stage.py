@@ -15,8 +15,11 @@ from redis.exceptions import ConnectionError as NoRedisError
 
 from platforms.registry import PLATFORMS
 from schemas.config import Destination
+from schemas.dead_letter import DeadLetter, DeadLetterReason
+from schemas.delivery import Delivery
 from schemas.event import Event
-from schemas.records import DeadLetter, DeadLetterReason, Delivery, Record, Skip
+from schemas.outcome import Skip
+from schemas.record import Record
 from schemas.topics import DEAD_LETTERS
 from streams import worker
 from streams.claims import Claims

@@ -1,0 +1,38 @@
+"""A record to produce, and headers as Kafka has them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Headers: TypeAlias = list[tuple[str, str | bytes | None]]
+"""Kafka record headers as librdkafka wants them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record to produce. ``topic`` is the name in ``schemas.topics``; a cluster's own prefix
+    is the producer's business."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = field(default_factory=list)
+
+
+def text_headers(headers: Iterable[tuple[str, bytes | str | None]] | None) -> Mapping[str, str]:
+    """Headers as text by name; bytes that are not UTF-8 are shown as such, never an error."""
+    return {
+        name: value if isinstance(value, str) else (value or b"").decode(errors="replace")
+        for name, value in headers or ()
+    }
+
+
+def number_header(headers: Mapping[str, str], name: str) -> int:
+    """A header that is a decimal number.
+
+    Raises ``KeyError`` when it is missing, ``ValueError`` naming it when it is no number.
+    """
+    try:
+        return int(headers[name])
+    except ValueError:
+        raise ValueError(f"header {name!r} is not a number") from None
