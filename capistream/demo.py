@@ -46,7 +46,7 @@ async def run_demo(
         say = _silent if as_json else output.console.print
         say("Starting Kafka, Valkey, the sandbox, gateway, streams and sinks …")
         async with Stack(directory, clock, embedded=True, port=port, quiet=True) as stack:
-            domain, token = await _register(stack)
+            domain, token = await register_demo_shop(stack)
             events = bring_to_now(read_events(read_file(str(EVENTS_FILE))), clock.now_ms() // 1000)
             say(f"Sending {len(events)} events as {HOST} to {stack.gateway_url} …")
             sent = await send_events(
@@ -71,7 +71,7 @@ async def run_demo(
                 await shutdown.wait()
 
 
-async def _register(stack: Stack) -> tuple[DomainConfig, str]:
+async def register_demo_shop(stack: Stack) -> tuple[DomainConfig, str]:
     """The demo shop, with one destination per platform, all pointing at the sandbox."""
     store = stack.store()
     try:

@@ -28,6 +28,7 @@ from platforms.registry import PLATFORMS
 from runtime.clock import Clock
 from runtime.errors import EXIT_CONFIG, CapistreamError, ConfigError, UnavailableError
 from runtime.kafka import TopicAdmin
+from runtime.lifecycle import Heartbeat
 from runtime.logs import get_logger
 from runtime.redis import connect
 from runtime.settings import STACK_FILE, Settings, load_settings
@@ -106,8 +107,9 @@ class Stack:
             else:
                 self._write_stack({"gateway": {"port": self._gateway_port()}})
             await self._prepare()
-            for name in ("streams", "sinks", "gateway"):
-                await self._start(self._ours(name))
+            await self._start_workers()
+            # The door last: what comes in through it is worked at once.
+            await self._start(self._ours("gateway"))
             await self._wait(self._gateway_serves, "the gateway")
             self._write_processes()
         except BaseException:
@@ -199,6 +201,17 @@ class Stack:
             await publish(self.settings, await store.configs())
         finally:
             await store.close()
+
+    async def _start_workers(self) -> None:
+        beats = {name: Heartbeat(self.directory, name) for name in ("streams", "sinks")}
+        for name, beat in beats.items():
+            beat.forget()
+            await self._start(self._ours(name))
+
+        async def work() -> bool:
+            return all(beat.age_seconds(self._clock) is not None for beat in beats.values())
+
+        await self._wait(work, "streams or sinks")
 
     def _write_stack(self, document: Mapping[str, object]) -> None:
         path = self.directory / STACK_FILE

@@ -95,6 +95,10 @@ class Heartbeat:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.touch()
 
+    def forget(self) -> None:
+        """Remove the beat of an earlier life."""
+        self._path.unlink(missing_ok=True)
+
     async def keep_beating(self, clock: Clock) -> None:
         """Beat until cancelled; a loop that hangs stops the beat with it."""
         while True:

@@ -154,6 +154,9 @@ class SinksSettings(Section):
     linger_seconds: Annotated[float, Field(ge=0)] = 0.5
     """How long a lone delivery waits for company."""
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+    unknown_destination_wait_seconds: Annotated[float, Field(ge=0)] = 10.0
+    """How long a delivery for a destination that the config feed does not know yet is kept before
+    the destination counts as removed."""
     max_in_flight_records: Annotated[int, Field(ge=1)] = 50_000
     requests_per_destination: Annotated[int, Field(ge=1, le=64)] = 4
     backoff_base_seconds: Annotated[float, Field(gt=0)] = 0.5

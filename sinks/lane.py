@@ -117,12 +117,16 @@ class Lane:
     async def _deliver(self, batch: list[Pending]) -> None:
         """Post until every delivery of the batch has a final outcome on record."""
         attempt = 0
-        while batch:
+        while batch and not (attempt and self._is_stopping):
             attempt += 1
             batch = await self._expire(batch)
             try:
                 verdicts = await self._post(batch)
             except DestinationGoneError as gone:
+                if attempt == 1:
+                    # Streams may have read of a new destination before this process did.
+                    await self._pause(self._tools.settings.unknown_destination_wait_seconds)
+                    continue
                 await self._let_go(
                     batch, OutcomeKind.REJECTED, Reason.DESTINATION_REMOVED, str(gone)
                 )
@@ -133,8 +137,6 @@ class Lane:
             batch = [p for p, _, settlement in decisions if settlement.next is Next.LATER]
             if batch:
                 await self._wait(attempt, verdicts)
-            if self._is_stopping:
-                return
 
     async def _expire(self, batch: list[Pending]) -> list[Pending]:
         """Let go what has become too old for the platform to take."""
@@ -231,6 +233,10 @@ class Lane:
             asked_seconds=max(asked, default=None),
             dice=self._tools.dice,
         )
+        await self._pause(seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        """Let time pass, until the configuration changes or the process stops."""
         waiting = {
             asyncio.ensure_future(self._tools.clock.sleep(seconds)),
             asyncio.ensure_future(self._wake.wait()),

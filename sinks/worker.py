@@ -66,16 +66,20 @@ class Sinks:
         self._consumer = Consumer(consumer_config(settings.kafka, GROUP))
         self._topics = [settings.topic(deliveries(slug)) for slug in platforms]
         self._is_paused = False
+        self._loop = asyncio.get_running_loop()
+        self._joined = asyncio.Event()
 
     async def run(self, shutdown: Shutdown) -> None:
         """Work until a shutdown is asked for, then finish what is under way and commit it."""
         self._feed.start()
         await first_of(self._feed.wait_until_caught_up(), shutdown.wait())
-        self._consumer.subscribe(self._topics, on_revoke=self._on_revoke, on_lost=self._on_lost)
-        log.info("Working.", topics=self._topics)
-        beat = asyncio.create_task(
-            Heartbeat(self._settings.data_dir, "sinks").keep_beating(self._clock)
+        self._consumer.subscribe(
+            self._topics,
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
         )
+        beat = asyncio.create_task(self._beat())
         next_commit = self._clock.monotonic()
         while not shutdown.is_asked:
             records, _ = await asyncio.to_thread(
@@ -89,6 +93,12 @@ class Sinks:
                 next_commit = self._clock.monotonic() + self._settings.sinks.commit_interval_seconds
         beat.cancel()
         await self._drain()
+
+    async def _beat(self) -> None:
+        """Beat from when the group has given this process its share."""
+        await self._joined.wait()
+        log.info("Working.", topics=self._topics)
+        await Heartbeat(self._settings.data_dir, "sinks").keep_beating(self._clock)
 
     def _take(self, record: ConsumedRecord) -> None:
         position = self._tracker.take((record.topic, record.partition), record.offset)
@@ -180,6 +190,9 @@ class Sinks:
             log.warning("Offsets were not committed.", error=str(error))
         else:
             self._tracker.mark_committed(offsets)
+
+    def _on_assign(self, _consumer: Consumer, _assigned: list[TopicPartition]) -> None:
+        self._loop.call_soon_threadsafe(self._joined.set)
 
     def _on_revoke(self, _consumer: Consumer, revoked: list[TopicPartition]) -> None:
         self._commit()

@@ -266,6 +266,37 @@ async def test_a_destination_that_was_removed_rejects_what_is_left(sink: Sink) -
 
 
 @pytest.mark.parametrize("clock", [StandingClock(NOW_MS)])
+async def test_a_destination_that_is_not_known_yet_is_waited_for(
+    sink: Sink, clock: JumpingClock
+) -> None:
+    sink.failure = DestinationGoneError("The destination was removed.")
+    lane = sink.lane("meta")
+    lane.add(sink.pending("meta", "e-1"))
+    lane.flush()
+    await sink.until_asleep()
+    assert sink.told() == []
+    sink.failure = None
+    lane.configuration_changed()
+    await sink.flush(lane)
+    assert sink.told() == [("e-1", "delivered")]
+
+
+@pytest.mark.parametrize("clock", [StandingClock(NOW_MS)])
+async def test_what_waits_is_left_to_the_log_when_the_process_stops(
+    sink: Sink, clock: JumpingClock
+) -> None:
+    sink.token = "expired-token-0123456789"
+    lane = sink.lane("meta")
+    lane.add(sink.pending("meta", "e-1"))
+    lane.flush()
+    await sink.until_asleep()
+    lane.stop()
+    await sink.flush(lane)
+    assert sink.told() == [("e-1", "parked")]
+    assert sink.tracker.unfinished == 1
+
+
+@pytest.mark.parametrize("clock", [StandingClock(NOW_MS)])
 async def test_an_expired_token_parks_until_there_are_new_credentials(
     sink: Sink, clock: JumpingClock
 ) -> None:
