@@ -76,11 +76,20 @@ def domain_add(
     currency: Annotated[
         str | None, typer.Option(help="Currency of values that come without one (EUR).")
     ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Origin (https://m.shop.example) that may send too; may be repeated."),
+    ] = None,
     data: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Add a storefront host. Its sync token is shown this once."""
-    options = {"strict": strict, "defaultCountry": country, "defaultCurrency": currency}
+    options = {
+        "strict": strict,
+        "defaultCountry": country,
+        "defaultCurrency": currency,
+        "allowedOrigins": origin or [],
+    }
     added = _change(data, lambda store: store.add_domain(host, org, options))
     output.print_fields(
         {
@@ -96,14 +105,18 @@ def domain_add(
 @destination_app.command("set")
 def destination_set(
     host: Annotated[str, typer.Argument(help="The storefront's host.")],
-    platform: Annotated[str, typer.Argument(help="meta, tiktok, pinterest, snapchat or reddit.")],
+    platform: Annotated[
+        str,
+        typer.Argument(help="meta, tiktok, pinterest, snapchat, reddit or snackvideo."),
+    ],
     access_token: Annotated[
         str, typer.Option(help="The platform's access token; - reads it from standard input.")
     ],
     pixel_id: Annotated[str | None, typer.Option(help="The pixel's id.")] = None,
     ad_account_id: Annotated[str | None, typer.Option(help="The ad account's id.")] = None,
     test_event_code: Annotated[
-        str | None, typer.Option(help="Send to the platform's test view.")
+        str | None,
+        typer.Option(help="Send to the platform's test view. SnackVideo: the test click id."),
     ] = None,
     data: DataDir = None,
     as_json: AsJson = False,

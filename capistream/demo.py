@@ -1,4 +1,4 @@
-"""The demo: a shop with five destinations, a file of events, and what became of each."""
+"""The demo: a shop that feeds every platform, a file of events, and what became of each."""
 
 import asyncio
 import tempfile

@@ -3,6 +3,7 @@
 Each command imports its stage itself: a process loads only what it runs, and ``--help`` nothing.
 """
 
+import sys
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from capistream.options import AsJson, DataDir, LogsAsJson, settings_for
 from runtime.clock import SystemClock
 from runtime.errors import CapistreamError, ConfigError
 from runtime.lifecycle import Heartbeat, Shutdown, first_of, run_until_shutdown
+from runtime.settings import Settings
 
 
 class ProcessName(StrEnum):
@@ -57,17 +59,41 @@ def gateway(
     data: DataDir = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes that share the port.")
+    ] = None,
     as_json: LogsAsJson = False,
 ) -> None:
     """Take events over HTTP and put them on raw-events."""
-    from ingest.gateway import run_gateway
-
     settings = settings_for("gateway", data, as_json)
-    given: dict[str, Any] = {"host": host, "port": port}
+    given: dict[str, Any] = {"host": host, "port": port, "workers": workers}
     changes = {name: value for name, value in given.items() if value is not None}
     section = settings.gateway.model_copy(update=changes)
     settings = settings.model_copy(update={"gateway": section})
+    if section.workers > 1:
+        run_until_shutdown(lambda shutdown: _run_gateways(settings, shutdown))
+        return
+    from ingest.gateway import run_gateway
+
     run_until_shutdown(lambda shutdown: run_gateway(settings, shutdown))
+
+
+async def _run_gateways(settings: Settings, shutdown: Shutdown) -> None:
+    """Several gateways on one port; the kernel spreads the connections."""
+    from capistream.supervisor import Child, Supervisor
+
+    section = settings.gateway
+    if section.port == 0:
+        raise ConfigError("several workers need a port to share: name one with --port")
+    command = [sys.executable, "-m", "capistream", "gateway", "--data", str(settings.data_dir)]
+    command += ["--host", section.host, "--port", str(section.port), "--workers", "1"]
+    supervisor = Supervisor(SystemClock())
+    for number in range(section.workers):
+        await supervisor.start(Child(f"gateway {number + 1}", command))
+    await first_of(shutdown.wait(), supervisor.failed)
+    await supervisor.stop_together()
+    if supervisor.failed.done():
+        raise CapistreamError(supervisor.failed.result())
 
 
 def streams(data: DataDir = None, as_json: LogsAsJson = False) -> None:

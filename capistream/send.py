@@ -9,7 +9,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from ingest.gateway import TOKEN_HEADER
+from ingest.guards import TOKEN_HEADER
 from runtime.clock import Clock
 from runtime.errors import CapistreamError, UnavailableError
 from schemas.limits import MAX_BODY_BYTES, MAX_EVENT_TIME_SECONDS, MAX_EVENTS_PER_REQUEST

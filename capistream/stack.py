@@ -1,14 +1,11 @@
-"""The whole system as child processes: start in order, watch, restart, stop in order."""
+"""The whole system in one data directory: what is started in which order, and how it is found."""
 
 import asyncio
-import ctypes
 import fcntl
 import os
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
@@ -22,11 +19,12 @@ from capistream.embedded import (
     is_free,
     valkey_command,
 )
+from capistream.supervisor import Child, Supervisor
 from manage.publish import publish
 from manage.store import Store
 from platforms.registry import PLATFORMS
 from runtime.clock import Clock
-from runtime.errors import EXIT_CONFIG, CapistreamError, ConfigError, UnavailableError
+from runtime.errors import CapistreamError, ConfigError, UnavailableError
 from runtime.kafka import TopicAdmin
 from runtime.lifecycle import Heartbeat
 from runtime.logs import get_logger
@@ -38,25 +36,8 @@ from schemas.topics import topic_table
 log = get_logger(__name__)
 
 START_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 25.0
-RESTART_SECONDS: Final = 0.5
 PROCESSES_FILE: Final = "processes.json"
 LOCK_FILE: Final = "up.lock"
-
-_PR_SET_PDEATHSIG: Final = 1
-
-
-@dataclass(slots=True)
-class Child:
-    """One process of the stack."""
-
-    name: str
-    command: list[str]
-    log_path: Path | None
-    restarts: bool = True
-    """Whether it is started again when it ends; broker and Valkey are not, for they would come
-    back empty."""
-    process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
 
 class Stack:
@@ -82,11 +63,9 @@ class Stack:
         self._embedded = embedded
         self._port = port
         self._quiet = quiet
-        self._children: list[Child] = []
-        self._watchers: set[asyncio.Task[None]] = set()
         self._lock: IO[str] | None = None
-        self._stopping = asyncio.Event()
-        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._supervisor = Supervisor(clock, on_restart=self._write_processes)
+        self.failed = self._supervisor.failed
         """Done, with a sentence, when the stack cannot go on."""
         self.settings: Settings = load_settings(self.directory)
         self.sandbox_url: str | None = None
@@ -109,7 +88,7 @@ class Stack:
             await self._prepare()
             await self._start_workers()
             # The door last: what comes in through it is worked at once.
-            await self._start(self._ours("gateway"))
+            await self._supervisor.start(self._ours("gateway"))
             await self._wait(self._gateway_serves, "the gateway")
             self._write_processes()
         except BaseException:
@@ -134,7 +113,7 @@ class Stack:
             "sandbox": self.sandbox_url,
             "data": str(self.directory),
             "pid": os.getpid(),
-            "processes": {c.name: c.process.pid for c in self._children if c.process},
+            "processes": {c.name: c.process.pid for c in self._supervisor.children if c.process},
         }
 
     def store(self) -> Store:
@@ -179,15 +158,15 @@ class Stack:
         )
         logs = self.directory / "logs"
         logs.mkdir(exist_ok=True)
-        await self._start(
+        await self._supervisor.start(
             Child("broker", broker_command(broker), logs / "broker.log", restarts=False)
         )
-        await self._start(
+        await self._supervisor.start(
             Child("valkey", valkey_command(valkey, self.directory), logs / "valkey.log", restarts=False)
         )  # fmt: skip
         sandbox_child = self._ours("sandbox", "--port", str(sandbox))
         sandbox_child.log_path = logs / "sandbox.log"
-        await self._start(sandbox_child)
+        await self._supervisor.start(sandbox_child)
 
     async def _prepare(self) -> None:
         """Wait for the log and the cache, make the topics, publish the configuration."""
@@ -206,7 +185,7 @@ class Stack:
         beats = {name: Heartbeat(self.directory, name) for name in ("streams", "sinks")}
         for name, beat in beats.items():
             beat.forget()
-            await self._start(self._ours(name))
+            await self._supervisor.start(self._ours(name))
 
         async def work() -> bool:
             return all(beat.age_seconds(self._clock) is not None for beat in beats.values())
@@ -231,44 +210,6 @@ class Stack:
             path = self.directory / "logs" / f"{name}.log"
             path.parent.mkdir(exist_ok=True)
         return Child(name, [*command, *arguments], path)
-
-    async def _start(self, child: Child) -> None:
-        self._children.append(child)
-        await self._spawn(child)
-        watcher = asyncio.create_task(self._watch(child))
-        self._watchers.add(watcher)
-        watcher.add_done_callback(self._watchers.discard)
-
-    async def _spawn(self, child: Child) -> None:
-        output = child.log_path.open("ab") if child.log_path else None
-        try:
-            child.process = await asyncio.create_subprocess_exec(
-                *child.command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                preexec_fn=_die_with_parent,
-                start_new_session=True,
-            )
-        finally:
-            if output is not None:
-                output.close()
-
-    async def _watch(self, child: Child) -> None:
-        while not self._stopping.is_set() and child.process is not None:
-            code = await child.process.wait()
-            if self._stopping.is_set():
-                return
-            if not child.restarts or code == EXIT_CONFIG:
-                where = f"; see {child.log_path}" if child.log_path else ""
-                if not self.failed.done():
-                    self.failed.set_result(f"{child.name} ended with code {code}{where}")
-                return
-            log.warning("A process ended; starting it again.", name=child.name, code=code)
-            await self._clock.sleep(RESTART_SECONDS)
-            if not self._stopping.is_set():
-                await self._spawn(child)
-                self._write_processes()
 
     async def _wait(self, is_ready: Callable[[], Awaitable[bool]], what: str) -> None:
         deadline = self._clock.monotonic() + START_SECONDS
@@ -299,30 +240,11 @@ class Stack:
 
     async def _stop(self) -> None:
         """The door first, then each stage after what feeds it, the log last."""
-        self._stopping.set()
-        order = ["gateway", "streams", "sinks", "sandbox", "valkey", "broker"]
-        for child in sorted(self._children, key=lambda c: order.index(c.name)):
-            await _end(child)
+        await self._supervisor.stop(["gateway", "streams", "sinks", "sandbox", "valkey", "broker"])
         for name in (STACK_FILE, PROCESSES_FILE):
             (self.directory / name).unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.close()
-
-
-async def _end(child: Child) -> None:
-    process = child.process
-    if process is None or process.returncode is not None:
-        return
-    with suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        log.warning("A process did not stop in time; killing it.", name=child.name)
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
 
 
 async def _reaches(admin: TopicAdmin) -> bool:
@@ -331,12 +253,6 @@ async def _reaches(admin: TopicAdmin) -> bool:
     except CapistreamError:
         return False
     return True
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel to end the child when this process is killed outright (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def open_store(settings: Settings, clock: Clock) -> Store:

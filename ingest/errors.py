@@ -1,6 +1,7 @@
 """The gateway's refusals: each code with its HTTP status, and the one body they share."""
 
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
@@ -42,6 +43,7 @@ class RefusedError(Exception):
     message: str
     field: str | None = None
     retry_after_seconds: int | None = None
+    headers: dict[str, str] = dataclass_field(default_factory=dict)
 
     def response(self, request_id: str) -> web.Response:
         """``{"success":false,"error":{"code","message","field"?},"requestId"}``."""
@@ -50,8 +52,19 @@ class RefusedError(Exception):
             error["field"] = self.field
         body = {"success": False, "error": error, "requestId": request_id}
         response = web.Response(
-            status=STATUS[self.code], body=orjson.dumps(body), content_type="application/json"
+            status=STATUS[self.code],
+            body=orjson.dumps(body),
+            content_type="application/json",
+            headers=self.headers,
         )
         if self.retry_after_seconds is not None:
             response.headers["Retry-After"] = str(self.retry_after_seconds)
         return response
+
+
+RETRY_AFTER_SECONDS: Final = 2
+
+
+def unavailable(message: str) -> RefusedError:
+    """503: nothing is wrong with the request; send it again."""
+    return RefusedError(ErrorCode.UNAVAILABLE, message, retry_after_seconds=RETRY_AFTER_SECONDS)

@@ -123,13 +123,13 @@ class TopicAdmin:
         self._settings = settings
         self._client = AdminClient(client_config(settings))
 
-    def reach(self) -> None:
-        """Raises ``UnavailableError`` when the cluster does not answer."""
-        self._existing()
+    def reach(self, timeout_seconds: float = ADMIN_TIMEOUT_SECONDS) -> None:
+        """Raises ``UnavailableError`` when the cluster does not answer in time."""
+        self._existing(timeout_seconds)
 
-    def _existing(self) -> dict[str, int]:
+    def _existing(self, timeout_seconds: float = ADMIN_TIMEOUT_SECONDS) -> dict[str, int]:
         try:
-            metadata = self._client.list_topics(timeout=ADMIN_TIMEOUT_SECONDS)
+            metadata = self._client.list_topics(timeout=timeout_seconds)
         except KafkaException as error:
             raise UnavailableError(
                 f"Kafka at {self._settings.bootstrap} does not answer ({error.args[0].str()}); "

@@ -9,12 +9,14 @@ import base64
 import binascii
 import difflib
 import os
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -24,6 +26,7 @@ from pydantic import (
 from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -125,6 +128,13 @@ class TokenSettings(Section):
     secret: Key | None = None
 
 
+def _split(value: Any) -> Any:
+    """Lists are written with commas."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
 class GatewaySettings(Section):
     """The HTTP door."""
 
@@ -132,6 +142,16 @@ class GatewaySettings(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     delivery_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 4.0
     """How long an answer waits for Kafka's acknowledgement before it is a 503."""
+    trusted_proxies: Annotated[
+        tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)
+    ] = ()
+    """Networks (CIDR, with commas) whose X-Forwarded-For is believed."""
+    max_requests_in_flight: Annotated[int, Field(ge=1)] = 2000
+    """Requests that one process works at once; one more is answered 503."""
+    body_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """How long a client may take to send its body."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that share the port."""
 
 
 class StreamsSettings(Section):

@@ -41,6 +41,9 @@ class Destination(Wire):
     sealed: str
 
 
+Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+$")]
+
+
 class DomainConfig(Wire):
     """One storefront host and everything that its events need to be judged and sent."""
 
@@ -58,6 +61,8 @@ class DomainConfig(Wire):
     default_country: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$")] | None = None
     """ISO 3166 alpha-2, for phone numbers written without a country code."""
     default_currency: Currency = None
+    allowed_origins: tuple[Origin, ...] = ()
+    """Origins (https://m.shop.example) that may send from a browser besides the host's own."""
     dedupe_window_seconds: int = Field(default=DEFAULT_DEDUPE_WINDOW_SECONDS, ge=1)
     destinations: tuple[Destination, ...] = ()
 

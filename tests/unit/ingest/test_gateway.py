@@ -12,7 +12,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 
-from ingest.gateway import FEED, TOKEN_HEADER, create_app, host_of
+from ingest.context import FEED
+from ingest.gateway import create_app
+from ingest.guards import TOKEN_HEADER, host_of
 from runtime.clock import SystemClock
 from runtime.errors import ConfigError
 from runtime.kafka import ConsumedRecord
@@ -131,7 +133,7 @@ async def test_unknown_routes_and_methods(door: Door) -> None:
     assert_refusal(await door.call("GET", "/v2/events"), 404, "not_found")
     found = await door.call("GET", "/v1/events")
     assert_refusal(found, 405, "method_not_allowed")
-    assert found[2]["Allow"] == "POST"
+    assert found[2]["Allow"] == "OPTIONS,POST"
 
 
 async def test_before_the_configuration_is_read_a_shop_is_told_to_come_again(door: Door) -> None:
@@ -204,3 +206,80 @@ async def test_a_strict_domain_says_what_it_does_not_know(door: Door) -> None:
     event["events"][0]["extra"] = 1
     error = assert_refusal(await door.post(orjson.dumps(event)), 400, "invalid_payload")
     assert error["field"] == "events[0].extra"
+
+
+@pytest.mark.parametrize(
+    ("origin", "headers"),
+    [
+        ("https://shop.example", True),
+        ("https://www.shop.example", True),
+        ("https://m.partner.example", True),
+        ("http://shop.example", False),
+        ("https://example", False),
+        ("https://shop.example.evil.example", False),
+        ("https://evilshop.example", False),
+        ("null", False),
+    ],
+)
+async def test_pages_of_the_storefront_may_send(door: Door, origin: str, headers: bool) -> None:
+    door.configure(OPEN.model_copy(update={"allowed_origins": ("https://m.partner.example",)}))
+    request = {"Host": "shop.example", "Origin": origin}
+    async with door.client.options("/v1/events", headers=request) as answer:
+        assert answer.status == 204
+        assert ("Access-Control-Max-Age" in answer.headers) is headers
+    status, _, told = await door.post(b"{", Origin=origin)
+    assert status == 400
+    assert told.get("Access-Control-Allow-Origin") == (origin if headers else None)
+    assert (told.get("Vary") == "Origin") is headers
+
+
+async def test_a_gateway_above_the_shop_serves_the_shop(door: Door) -> None:
+    door.configure(OPEN.model_copy(update={"host": "ssp.shop.example"}))
+    for origin, allowed in (("https://shop.example", True), ("https://example", False)):
+        request = {"Host": "ssp.shop.example", "Origin": origin}
+        async with door.client.options("/v1/events", headers=request) as answer:
+            assert ("Access-Control-Allow-Origin" in answer.headers) is allowed
+
+
+async def test_not_ready_without_kafka(door: Door) -> None:
+    status, body, _ = await door.call("GET", "/ready")
+    assert status == 503
+    assert body == {
+        "status": "not_ready",
+        "parts": {"kafka": "unreachable", "configFeed": "reading"},
+    }
+
+
+async def test_more_requests_than_one_process_may_hold_come_again(tmp_path: Path) -> None:
+    """The first request waits for a body that does not come; the second finds no room."""
+    tight = settings(tmp_path).model_copy(
+        update={"gateway": GatewaySettings(max_requests_in_flight=1, body_timeout_seconds=0.2)}
+    )
+    async with TestClient(TestServer(create_app(tight, SystemClock()))) as client:
+        door = Door(client)
+        door.configure(OPEN)
+        sent = asyncio.Event()
+
+        async def slow_body() -> AsyncIterator[bytes]:
+            yield b'{"events":['
+            sent.set()
+            await asyncio.sleep(5)
+
+        headers = {"Host": "shop.example", TOKEN_HEADER: TOKEN, "Content-Type": "application/json"}
+        slow = asyncio.create_task(client.post("/v1/events", data=slow_body(), headers=headers))
+        await sent.wait()
+        await asyncio.sleep(0.05)
+        error = assert_refusal(found := await door.post(LEAD), 503, "unavailable")
+        assert "too many" in error["message"]
+        assert int(found[2]["Retry-After"]) >= 1
+        answer = await slow
+        assert answer.status == 400
+        assert "in time" in (await answer.json())["error"]["message"]
+
+
+async def test_a_packed_body_is_measured_unpacked(door: Door) -> None:
+    door.configure(OPEN)
+    bomb = gzip.compress(b" " * 50_000_000)
+    assert len(bomb) < MAX_BODY_BYTES
+    found = await door.post(bomb, Content_Encoding="gzip")
+    assert "exceeds" in assert_refusal(found, 400, "invalid_payload")["message"]

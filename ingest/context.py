@@ -1,0 +1,20 @@
+"""What the gateway's handlers find in their application and request."""
+
+from typing import Final
+
+from aiohttp import web
+
+from runtime.clock import Clock
+from runtime.config_feed import ConfigFeed
+from runtime.kafka import TopicAdmin
+from runtime.producer import RecordProducer
+from runtime.settings import Settings
+from runtime.vault import DomainTokens
+
+SETTINGS: Final = web.AppKey("settings", Settings)
+CLOCK: Final = web.AppKey("clock", Clock)
+FEED: Final = web.AppKey("feed", ConfigFeed)
+TOKENS: Final = web.AppKey("tokens", DomainTokens)
+ADMIN: Final = web.AppKey("admin", TopicAdmin)
+PRODUCER: Final = web.AppKey("producer", RecordProducer)
+REQUEST_ID: Final = web.RequestKey("request_id", str)
