@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
 
-from schemas.record import Headers, Record, number_header, text_headers
+from schemas.record import Headers, Record, SourceRecord, number_header, text_headers
 from schemas.topics import DEAD_LETTERS
 from schemas.wire import SCHEMA_VERSION
 
@@ -35,6 +35,20 @@ class DeadLetter:
     reason: DeadLetterReason
     detail: str
     origin_headers: tuple[tuple[str, bytes | None], ...] = ()
+
+    @classmethod
+    def of(cls, record: SourceRecord, reason: DeadLetterReason, detail: str) -> Self:
+        """A record as it was consumed, and why it could not go on."""
+        return cls(
+            value=record.value,
+            key=record.key,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            reason=reason,
+            detail=detail,
+            origin_headers=tuple(record.headers or ()),
+        )
 
     def to_record(self) -> Record:
         """As it goes onto ``dead-letters``."""

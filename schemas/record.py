@@ -1,8 +1,8 @@
 """A record to produce, and headers as Kafka has them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 Headers: TypeAlias = list[tuple[str, str | bytes | None]]
 """Kafka record headers as librdkafka wants them."""
@@ -17,6 +17,23 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Headers = field(default_factory=list)
+
+
+class SourceRecord(Protocol):
+    """What every record that was consumed tells, whichever client read it."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
 def text_headers(headers: Iterable[tuple[str, bytes | str | None]] | None) -> Mapping[str, str]:

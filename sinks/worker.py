@@ -120,16 +120,7 @@ class Sinks:
         return lane
 
     def _bury(self, record: ConsumedRecord, position: Position, detail: str) -> None:
-        dead = DeadLetter(
-            value=record.value,
-            key=record.key,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            reason=DeadLetterReason.UNDECODABLE,
-            detail=detail,
-            origin_headers=record.headers,
-        )
+        dead = DeadLetter.of(record, DeadLetterReason.UNDECODABLE, detail)
         self._watch(asyncio.create_task(self._record([dead.to_record()], [position])))
 
     def _watch(self, task: asyncio.Task[None]) -> None:

@@ -10,8 +10,8 @@ stands in CI.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import faust
 from faust.transport.drivers import aiokafka as driver
@@ -21,17 +21,6 @@ from runtime.lifecycle import stop_at_once
 from runtime.logs import get_logger
 
 log = get_logger(__name__)
-
-
-class SourceRecord(Protocol):
-    """The part of a consumed record that the stage uses."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
 
 
 class RecordBatch:

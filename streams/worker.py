@@ -19,7 +19,7 @@ from runtime.settings import KafkaSettings, Settings
 from schemas.config import DomainConfig
 from schemas.dead_letter import DeadLetter, DeadLetterReason
 from schemas.raw_event import RawEvent
-from schemas.record import Record
+from schemas.record import Record, SourceRecord
 from schemas.topics import RAW_EVENTS
 from streams.claims import Claims
 from streams.decode import UndecodableError, decode
@@ -29,7 +29,6 @@ from streams.faust_batches import (
     BatchSchema,
     InOrderAcks,
     LedgerTransport,
-    SourceRecord,
     batch_scheduler,
 )
 
@@ -84,11 +83,11 @@ class Stage:
         try:
             raw = decode(record.value)
         except UndecodableError as error:
-            return _dead_letter(record, DeadLetterReason.UNDECODABLE, str(error))
+            return DeadLetter.of(record, DeadLetterReason.UNDECODABLE, str(error))
         domain = await self._domain(raw.domain_id)
         if domain is None:
             detail = f"there is no configuration for the domain {raw.domain_id}"
-            return _dead_letter(record, DeadLetterReason.UNKNOWN_DOMAIN, detail)
+            return DeadLetter.of(record, DeadLetterReason.UNKNOWN_DOMAIN, detail)
         return raw, domain
 
     async def _domain(self, domain_id: str) -> DomainConfig | None:
@@ -117,7 +116,7 @@ class Stage:
         except Exception as error:
             log.exception("A transform failed.", source=token)
             detail = f"{type(error).__name__} in a transform"
-            return [self._buried(_dead_letter(record, DeadLetterReason.FAILED_TRANSFORM, detail))]
+            return [self._buried(DeadLetter.of(record, DeadLetterReason.FAILED_TRANSFORM, detail))]
         self._failures_in_a_row = 0
         return records
 
@@ -133,19 +132,6 @@ class Stage:
 
 def _source(record: SourceRecord) -> str:
     return source_token(record.topic, record.partition, record.offset)
-
-
-def _dead_letter(record: SourceRecord, reason: DeadLetterReason, detail: str) -> DeadLetter:
-    return DeadLetter(
-        value=record.value,
-        key=record.key,
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        reason=reason,
-        detail=detail,
-        origin_headers=tuple(record.headers or ()),
-    )
 
 
 def create_app(settings: Settings) -> Any:
