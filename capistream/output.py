@@ -11,8 +11,8 @@ from rich.text import Text
 
 from schemas.outcome import Outcome, OutcomeKind
 
-_WIDTH: Final = 120
-"""Of tables that go into a file or a pipe, which have no width of their own."""
+_WIDTH: Final = 140
+"""Of tables that go into a file or a pipe, which have no width of their own: the demo's fits."""
 
 console: Final = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 

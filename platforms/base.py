@@ -54,7 +54,8 @@ class Request:
     """One HTTP call, without the base URL, which is a setting."""
 
     path: str
-    body: bytes
+    body: bytes = field(repr=False)
+    """May hold a credential, hence not shown."""
     headers: Mapping[str, str] = field(repr=False)
     """May hold a credential, hence not shown."""
     query: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -112,7 +112,5 @@ def as_text(amount: Decimal | None, currency: str | None) -> str | None:
     if amount is None:
         return None
     decimals = get_currency_precision(currency) if currency else 2
-    exponent = amount.normalize().as_tuple().exponent
-    if isinstance(exponent, int):
-        decimals = max(decimals, -exponent)
+    decimals = max(decimals, -int(amount.normalize().as_tuple().exponent))
     return f"{amount:.{decimals}f}"

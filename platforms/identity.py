@@ -1,12 +1,10 @@
 """Who did it, in the forms that the platforms match on.
 
-A platform hashes what its users told it and compares; so a hash is worth something only if the
-text before hashing (the pre-image) is written exactly as that platform writes it. Each function
-below is one way of writing one identifier: it takes the raw text and the person's country (ISO
-3166 alpha-2 in lower case, or None) and returns the pre-image, or None if the text is not such an
-identifier. A platform file lists which of them it uses.
+A hash matches only if the text before hashing (the pre-image) is written as the platform writes it.
+Each function below writes one identifier in one way: from the raw text and the person's country
+(ISO 3166 alpha-2, lower case, or None) to the pre-image, or to None if the text is none such.
 
-Where the platforms differ::
+Where the platforms differ (SnackVideo gets none of this)::
 
                  Meta             TikTok            Pinterest        Snapchat         Reddit
     e-mail       email            email             email            email            email_canonical
@@ -123,8 +121,9 @@ def verbatim(text: str, _country: str | None = None) -> str | None:
 
 
 def lower(text: str, _country: str | None = None) -> str | None:
-    """Trimmed, lower case, composed (NFC), everything else kept."""
-    return unicodedata.normalize("NFC", text.strip().lower()) or None
+    """Trimmed, lower case, composed (NFC); punctuation is kept, but alone it is nothing."""
+    composed = unicodedata.normalize("NFC", text.strip().lower())
+    return composed if any(map(str.isalnum, composed)) else None
 
 
 def letters_digits(text: str, _country: str | None = None) -> str | None:
@@ -270,7 +269,8 @@ def _possible_number(text: str, region: str | None) -> phonenumbers.PhoneNumber 
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
         return None
-    return number if phonenumbers.is_possible_number(number) else None
+    whole = phonenumbers.ValidationResult.IS_POSSIBLE  # rather than without its area code
+    return number if phonenumbers.is_possible_number_with_reason(number) == whole else None
 
 
 @cache
@@ -292,7 +292,7 @@ def _subdivisions() -> frozenset[str]:
 
 @cache
 def _state_codes() -> dict[tuple[str | None, str | None], str]:
-    return {
+    return {("ca", "québec"): "qc"} | {  # its own spelling; pycountry has the English one
         (entry.country_code.lower(), letters(entry.name)): entry.code.partition("-")[2].lower()
         for entry in pycountry.subdivisions
         if entry.country_code in {"US", "CA"}

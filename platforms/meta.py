@@ -26,9 +26,10 @@ from schemas.outcome import Reason, Skip
 SLUG = "meta"
 NAME = "Meta"
 BASE_URL = "https://graph.facebook.com"
-# The size of a body is not documented; the age is, and one older event sinks its batch.
+# The size of a body is not documented: this holds a full batch of events with every identifier.
+# The age is, and one older event sinks its batch.
 LIMITS = Limits(
-    max_events=1000, max_body_bytes=1_000_000, max_age_seconds=7 * 86400, max_ahead_seconds=60
+    max_events=1000, max_body_bytes=3_000_000, max_age_seconds=7 * 86400, max_ahead_seconds=60
 )
 
 EVENT_NAMES: Final = {

@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from platforms import meta, pinterest, reddit, snapchat, tiktok
+from platforms import meta, pinterest, reddit, snackvideo, snapchat, tiktok
 from platforms.base import Platform
 
 PLATFORMS: Final[dict[str, Platform]] = {
-    platform.SLUG: platform for platform in (meta, tiktok, pinterest, snapchat, reddit)
+    platform.SLUG: platform for platform in (meta, tiktok, pinterest, snapchat, reddit, snackvideo)
 }

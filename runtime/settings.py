@@ -171,7 +171,7 @@ class StreamsSettings(Section):
 class SinksSettings(Section):
     """The posting stage."""
 
-    linger_seconds: Annotated[float, Field(ge=0)] = 0.5
+    linger_seconds: Annotated[float, Field(ge=0)] = 1.0
     """How long a lone delivery waits for company."""
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
     unknown_destination_wait_seconds: Annotated[float, Field(ge=0)] = 10.0

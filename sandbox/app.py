@@ -1,8 +1,9 @@
-"""The server: five platforms at their real paths, and the controls under ``/_sandbox``.
+"""The server: six platforms at their real paths, and the controls under ``/_sandbox``.
 
 By agreement, tokens that start with ``expired`` have run out, those that start with ``forbidden``
 have no permission for the account, and any other one is good. An event whose id contains
-``refuse-at-<platform>`` is refused there, as a bad event is.
+``refuse-at-<platform>`` is refused there, as a bad event is; SnackVideo's events have no id, and
+its click id stands for it.
 """
 
 import socket
@@ -12,13 +13,13 @@ from typing import Final
 
 from aiohttp import web
 
-from sandbox import control, meta, pinterest, reddit, snapchat, tiktok
+from sandbox import control, meta, pinterest, reddit, snackvideo, snapchat, tiktok
 from sandbox.control import SANDBOX, Sandbox
 from sandbox.exchange import Answer, Call, Platform
 from sandbox.received import DEFAULT_KEPT_EVENTS, Received
 from sandbox.script import Reset, Script, Slow, Truncated, play
 
-PLATFORMS: Final[tuple[Platform, ...]] = (meta, tiktok, pinterest, snapchat, reddit)
+PLATFORMS: Final[tuple[Platform, ...]] = (meta, tiktok, pinterest, snapchat, reddit, snackvideo)
 MAX_BODY_BYTES = 32 * 1024 * 1024
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 

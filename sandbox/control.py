@@ -120,7 +120,8 @@ PAGE = """<!DOCTYPE html>
 <h1>capistream sandbox</h1>
 <p>Stand-ins for the ad platforms' Conversions APIs. Any token is good, unless it starts with
 <code>expired</code> or <code>forbidden</code>. An event whose id contains
-<code>refuse-at-&lt;platform&gt;</code> is refused there.</p>
+<code>refuse-at-&lt;platform&gt;</code> is refused there; for SnackVideo, which has no event ids, the
+click id counts.</p>
 <table>
 {rows}
 </table>

@@ -146,7 +146,7 @@ class Platform(Protocol):
         ...
 
     def event_id(self, event: Event, /) -> Any:
-        """The deduplication id of an event, or None."""
+        """The deduplication id of an event, or what comes nearest to one, or None."""
         ...
 
     def event_name(self, event: Event, /) -> Any:

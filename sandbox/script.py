@@ -84,7 +84,7 @@ AnyStep = Annotated[
 class Order(Strict):
     """Body of ``POST /_sandbox/script``."""
 
-    platform: Literal["meta", "tiktok", "pinterest", "snapchat", "reddit"]
+    platform: Literal["meta", "tiktok", "pinterest", "snapchat", "reddit", "snackvideo"]
     account: str | None = None
     """Only requests for this account; None for every one of the platform."""
     steps: list[AnyStep] = Field(min_length=1)

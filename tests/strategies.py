@@ -59,6 +59,7 @@ user_data: Final = _some(
         "epik": texts,
         "scClickId": texts,
         "scCookie1": texts,
+        "kwaiClickId": st.one_of(texts, st.just(SHA256)),
         "rdtCid": texts,
         "rdtUuid": st.one_of(texts, st.uuids(version=4).map(lambda uuid: f"1684189007728.{uuid}")),
     }
@@ -121,7 +122,9 @@ def destinations(platform: str) -> st.SearchStrategy[Destination]:
             "limitedDataUse": st.booleans(),
             "eventNames": st.dictionaries(
                 st.sampled_from(["Purchase", "Custom", "Newsletter"]),
-                st.one_of(texts, st.sampled_from(["Lead", "lead", "CUSTOM_EVENT_3"])),
+                st.one_of(
+                    texts, st.sampled_from(["Lead", "lead", "CUSTOM_EVENT_3", "EVENT_CONTACT"])
+                ),
                 max_size=2,
             ),
         }

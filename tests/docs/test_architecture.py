@@ -19,7 +19,7 @@ MOST_FILES: Final = 10
 MARKS: Final = {
     topics.RAW_EVENTS: ["RAW_EVENTS"],
     topics.AUDIT: ["AUDIT", ".outcome("],
-    topics.DEAD_LETTERS: ["DeadLetter("],
+    topics.DEAD_LETTERS: ["DeadLetter(", "DeadLetter.of("],
     topics.deliveries("<platform>"): ["deliveries(", "Delivery("],
 }
 

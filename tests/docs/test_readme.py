@@ -99,8 +99,8 @@ def _event(event_name: str, custom_name: str | None) -> Event:
             "eventTime": 1767225600,
             "customEventName": custom_name,
             "eventSourceUrl": "https://shop.example/",
-            "userData": {"email": "a@example.com", "ipAddress": "203.0.113.7", "userAgent": "M"},
-            "customData": {"value": 1, "currency": "EUR"},
+            "userData": {"email": "a@example.com", "kwaiClickId": "click"},
+            "customData": {"value": 1, "currency": "EUR", "searchString": "tea"},
         }
     )
 
@@ -113,8 +113,11 @@ def test_event_names_are_what_is_sent(row: list[str]) -> None:
     for slug, platform in PLATFORMS.items():
         destination = Destination(id="d", platform=slug, account="1", sealed="")
         payload = platform.payload(event, destination)
-        assert not isinstance(payload, Skip), payload
-        sent.append(f"`{_told(slug, payload)}`")
+        if isinstance(payload, Skip):
+            assert payload.reason is Reason.UNSUPPORTED_EVENT, payload
+            sent.append("not sent")
+        else:
+            sent.append(f"`{_told(slug, payload)}`")
 
     assert row[1:] == sent
 

@@ -7,13 +7,14 @@ import orjson
 import pytest
 
 from platforms import meta
-from platforms.base import Fate, Response
+from platforms.base import Fate, Response, Verdict
 from platforms.registry import PLATFORMS
-from schemas.event import Event, UserData
+from schemas.event import Event, EventName, UserData
 from schemas.outcome import Reason, Skip
 from tests.golden.storefront import destination, named, storefront_event, vectors
 
 BATCH: Final = 3
+VERDICTS: Final = {"permanent, this event": Verdict(Fate.REJECTED, "10005", "x")}
 REJECTIONS: Final = {
     "no_match_key": Reason.TOO_FEW_MATCH_KEYS,
     "no_match_keys": Reason.TOO_FEW_MATCH_KEYS,
@@ -193,3 +194,45 @@ def test_what_an_answer_means(slug: str, case: dict[str, Any]) -> None:
         each = expected if isinstance(expected, list) else [expected] * size
         for verdict, word in zip(verdicts, each, strict=True):
             assert verdict.fate in OUTCOMES[word]
+
+
+@pytest.mark.parametrize("case", vectors("snackvideo")["cases"])
+def test_a_part_of_snackvideos_body_or_what_its_answer_means(case: dict[str, Any]) -> None:
+    given, expected = case["in"], case["out"]
+    platform = PLATFORMS["snackvideo"]
+    if "response" in given:
+        response = Response(200, orjson.dumps(given["response"]))
+        assert platform.read(response, 1) == [VERDICTS[expected]]
+        return
+    body = platform.payload(_kwai_event(given), destination("snackvideo"))
+    assert isinstance(body, dict)
+    if "properties" in expected:
+        assert isinstance(body["properties"], str)
+        ours, wanted = orjson.loads(body["properties"]), orjson.loads(expected["properties"])
+        assert ours.items() >= wanted.items()
+        assert [name for name in ours if name in wanted] == list(wanted)
+    else:
+        assert body.items() >= expected.items()
+
+
+def _kwai_event(given: dict[str, Any]) -> Event:
+    """The event behind a fragment; a name that is not ours is a custom one."""
+    name = given.get("event", "AddToCart")
+    name = {"CompleteRegistration": "SignUp"}.get(name, name)
+    is_ours = name in set(EventName)
+    goods = given.get("properties", {})
+    return Event.model_validate(
+        {
+            "eventId": "e1",
+            "eventName": name if is_ours else "Custom",
+            "customEventName": None if is_ours else name,
+            "eventTime": 1_700_000_000,
+            "userData": {"kwaiClickId": given.get("click_id", "click")},
+            "customData": {
+                "currency": goods.get("currency", "BRL"),
+                "value": goods.get("value", 1),
+                "contentType": goods.get("content_type"),
+                "contents": [{"id": goods["content_id"]}] if goods else [],
+            },
+        }
+    )

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from capistream.embedded import free_port, valkey_command
-from tests.integration.system import System, eventually
+from tests.integration.system import PLATFORMS, System, eventually
 from tests.kafka.apache import apache_kafka
 
 ON_APACHE = os.environ.get("REQUIRE_KAFKA") == "1"
@@ -64,10 +64,7 @@ def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
             "CAPISTREAM_REDIS__URL": f"redis://127.0.0.1:{valkey}/0",
             "CAPISTREAM_VAULT__KEYS": json.dumps({"test": base64.b64encode(b"v" * 32).decode()}),
             "CAPISTREAM_TOKENS__SECRET": base64.b64encode(b"t" * 32).decode(),
-            **{
-                f"CAPISTREAM_PLATFORMS__{slug}__BASE_URL": url
-                for slug in ("META", "TIKTOK", "PINTEREST", "SNAPCHAT", "REDDIT")
-            },
+            **{f"CAPISTREAM_PLATFORMS__{slug.upper()}__BASE_URL": url for slug in PLATFORMS},
         }
 
 

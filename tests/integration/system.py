@@ -9,14 +9,15 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, TopicPartition
 
-PLATFORMS: Final = ("meta", "tiktok", "pinterest", "snapchat", "reddit")
+PLATFORMS: Final = ("meta", "tiktok", "pinterest", "snapchat", "reddit", "snackvideo")
 START_SECONDS: Final = 60.0
 FINAL: Final = {"delivered", "rejected", "expired", "skipped", "duplicate"}
 _FORGOTTEN: Final = "CAPISTREAM_"
@@ -46,7 +47,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """A domain with its five destinations."""
+    """A domain with a destination at each platform."""
 
     system: "System"
     host: str
@@ -175,6 +176,21 @@ class System:
         finally:
             consumer.close()
 
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A command of this system's that runs until the body ends."""
+        log = (self.directory.parent / f"{arguments[0]}.log").open("a")
+        process = subprocess.Popen(
+            self._command(*arguments), stdout=log, stderr=log, env=self._environment()
+        )
+        log.close()
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(timeout=30)
+
     def outcomes(self, domain_id: str) -> list[dict[str, Any]]:
         """The outcomes of a domain, each name once, in the order of the log."""
         found: dict[str, dict[str, Any]] = {}
@@ -231,6 +247,12 @@ class System:
         return kept | self.environment
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes that a process started and that still run."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
 def purchase(event_id: str, **changes: Any) -> dict[str, Any]:
     """A purchase of this moment, as the replaced API's own example has it."""
     return {
@@ -244,6 +266,8 @@ def purchase(event_id: str, **changes: Any) -> dict[str, Any]:
             "userAgent": "Mozilla/5.0 (X11; Linux x86_64) Chrome/130.0",
             "fbc": "fb.1.1700000000.AbCdEf",
             "fbp": "fb.1.1700000000.1234567890",
+            # SnackVideo has no event id: what arrives there is known by its click id.
+            "kwaiClickId": event_id,
         },
         "customData": {
             "currency": "USD",
@@ -255,6 +279,6 @@ def purchase(event_id: str, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def all_five(event_ids: Iterable[str]) -> set[tuple[str, str]]:
+def everywhere(event_ids: Iterable[str]) -> set[tuple[str, str]]:
     """(event id, platform) for every pair."""
     return {(event_id, platform) for event_id in event_ids for platform in PLATFORMS}

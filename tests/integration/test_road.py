@@ -1,15 +1,28 @@
 """The whole road: what goes in at the gateway comes out at the platforms and on audit."""
 
+import dataclasses
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
+import urllib.error
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.integration.system import PLATFORMS, Shop, System, all_five, eventually, purchase
+from capistream.embedded import free_port
+from tests.integration.system import (
+    PLATFORMS,
+    Shop,
+    System,
+    children_of,
+    eventually,
+    everywhere,
+    purchase,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +47,17 @@ def test_a_purchase_reaches_every_platform_once(shop: Shop) -> None:
         until=lambda found: found == set(PLATFORMS),
     )
     arrived = time.monotonic() - started
-    fates = eventually(shop.fates, within=10, until=lambda f: all_five(["o-1"]) <= f.keys())
-    assert [fates[pair] for pair in all_five(["o-1"])] == [["delivered"]] * len(PLATFORMS)
+    fates = eventually(shop.fates, within=10, until=lambda f: everywhere(["o-1"]) <= f.keys())
+    assert [fates[pair] for pair in everywhere(["o-1"])] == [["delivered"]] * len(PLATFORMS)
     outcome_at = max(o["at"] for o in shop.outcomes() if o["eventId"] == "o-1")
     received_at = max(o["receivedAt"] for o in shop.outcomes() if o["eventId"] == "o-1")
     assert outcome_at - received_at < 3000, (outcome_at, received_at, arrived)
 
     assert shop.post(purchase("o-1")).status == 200
     fates = eventually(
-        shop.fates, within=10, until=lambda f: all(len(f[p]) == 2 for p in all_five(["o-1"]))
+        shop.fates, within=10, until=lambda f: all(len(f[p]) == 2 for p in everywhere(["o-1"]))
     )
-    assert all(fates[pair] == ["delivered", "duplicate"] for pair in all_five(["o-1"]))
+    assert all(fates[pair] == ["delivered", "duplicate"] for pair in everywhere(["o-1"]))
     assert Counter(shop.received())["meta", "o-1"] == 1
     assert all(count == 1 for count in Counter(shop.received()).values())
     duplicates = [o for o in shop.outcomes() if o["outcome"] == "duplicate"]
@@ -67,7 +80,7 @@ def test_refusals_of_the_person_and_of_a_platform_are_on_record(shop: Shop) -> N
         until=lambda status: status == 200,
     )
     ids = ["no-consent", "old", "refuse-at-pinterest", "good"]
-    fates = eventually(shop.fates, within=30, until=lambda f: f.keys() >= all_five(ids))
+    fates = eventually(shop.fates, within=30, until=lambda f: f.keys() >= everywhere(ids))
     assert {fates["no-consent", p][0] for p in PLATFORMS} == {"skipped"}
     assert fates["old", "meta"] == ["skipped"]
     assert fates["old", "tiktok"] == ["delivered"]
@@ -107,7 +120,10 @@ def test_an_event_with_next_to_nothing_is_taken(system: System) -> None:
     answer = eventually(lambda: shop.post(event), within=10, until=lambda a: a.status == 200)
     assert answer.body["eventIds"] == ["77-Purchase"]
     fates = eventually(shop.fates, within=20, until=lambda f: len(f) == len(PLATFORMS))
+    assert fates.pop(("77-Purchase", "snackvideo")) == ["skipped"]
     assert {fate for found in fates.values() for fate in found} == {"delivered"}
+    reasons = [o["reason"] for o in shop.outcomes() if o["platform"] == "snackvideo"]
+    assert reasons == ["missing_click_id"]
     meta = next(
         e["payload"] for e in system.received()
         if e["platform"] == "meta" and e["eventId"] == "77-Purchase"
@@ -130,7 +146,7 @@ def test_every_process_beats(system: System) -> None:
 
 def test_the_outcomes_command_prints_what_is_on_audit(system: System, shop: Shop) -> None:
     assert shop.post(purchase("pr-1")).status == 200
-    eventually(shop.fates, within=20, until=lambda f: f.keys() >= all_five(["pr-1"]))
+    eventually(shop.fates, within=20, until=lambda f: f.keys() >= everywhere(["pr-1"]))
     printed = system.cli("outcomes", "--domain", shop.host, "--json").stdout.splitlines()
     assert {json.loads(line)["outcomeId"] for line in printed} == {
         outcome["outcomeId"] for outcome in shop.outcomes()
@@ -144,7 +160,7 @@ def test_a_file_of_events_is_sent(system: System, shop: Shop, tmp_path: Path) ->
     file.write_text(json.dumps([purchase("f-1"), purchase("f-2", eventTime=1_700_000_000)]))
     sent = system.cli("send", str(file), "--host", shop.host, "--json", "--now")
     assert json.loads(sent.stdout)["eventIds"] == ["f-1", "f-2"]
-    eventually(shop.fates, within=20, until=lambda f: f.keys() >= all_five(["f-1", "f-2"]))
+    eventually(shop.fates, within=20, until=lambda f: f.keys() >= everywhere(["f-1", "f-2"]))
     refused = system.cli("send", str(file), "--host", shop.host, "--token", "x", check=False)
     assert refused.returncode == 1
     assert "invalid_token" in refused.stderr
@@ -165,3 +181,36 @@ def test_the_demo_shows_every_fate(tmp_path: Path) -> None:
     assert sum(fates.values()) == len(shown["events"]) * len(PLATFORMS)
     accepted = {slug: found["accepted"] for slug, found in shown["received"]["platforms"].items()}
     assert sum(accepted.values()) == fates["delivered"]
+
+
+def test_several_gateways_share_a_port(system: System, shop: Shop) -> None:
+    port = free_port()
+    command = ["gateway", "--workers", "2", "--port", str(port)]
+    with system.running(*command) as gateways:
+        url = f"http://127.0.0.1:{port}"
+        door = dataclasses.replace(system, description=system.description | {"gateway": url})
+        own = dataclasses.replace(shop, system=door)
+        pids = eventually(
+            lambda: children_of(gateways.pid), within=20, until=lambda found: len(found) == 2
+        )
+        eventually(lambda: _answers(own, "w-1"), within=20, until=lambda status: status == 200)
+        os.kill(pids[0], signal.SIGKILL)
+        eventually(
+            lambda: children_of(gateways.pid),
+            within=20,
+            until=lambda found: len(found) == 2 and pids[0] not in found,
+        )
+        eventually(lambda: _answers(own, "w-2"), within=20, until=lambda status: status == 200)
+        gateways.terminate()
+        assert gateways.wait(timeout=20) == 0
+    fates = eventually(
+        shop.fates, within=20, until=lambda f: f.keys() >= everywhere(["w-1", "w-2"])
+    )
+    assert fates["w-2", "meta"] == ["delivered"]
+
+
+def _answers(shop: Shop, event_id: str) -> int:
+    try:
+        return shop.post(purchase(event_id)).status
+    except urllib.error.URLError:
+        return 0

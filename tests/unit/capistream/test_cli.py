@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from capistream.cli import app
 from capistream.embedded import ensure_secrets, free_port, is_free
+from platforms.registry import PLATFORMS
 from runtime.settings import SECRETS_FILE, load_settings
 
 KEY = base64.b64encode(b"canary" * 5 + b"ab").decode()
@@ -35,6 +36,11 @@ def test_every_command_has_help(command: tuple[str, ...]) -> None:
     ran = CliRunner().invoke(app, [*command, "--help"])
     assert ran.exit_code == 0
     assert "Usage: " in ran.stdout
+
+
+@pytest.mark.parametrize("slug", PLATFORMS)
+def test_the_help_of_a_destination_names_every_platform(slug: str) -> None:
+    assert slug in CliRunner().invoke(app, ["destination", "set", "--help"]).stdout
 
 
 def test_the_commands_there_are() -> None:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platforms import answers, meta, pinterest, snapchat, tiktok
+from platforms import answers, meta, pinterest, reddit, snackvideo, snapchat, tiktok
 from platforms.base import Fate, Response
 
 DATE = "Sat, 21 Nov 2026 00:01:00 GMT"
@@ -168,3 +168,52 @@ def test_snapchats_invalid_counts_under_any_status_but_those_about_the_caller() 
     fates = {status: snapchat.read(Response(status, body), 2)[0].fate for status in (200, 400, 500)}
     assert set(fates.values()) == {Fate.REFUSED_BATCH}
     assert snapchat.read(Response(403, body), 2)[0].fate is Fate.MISCONFIGURED
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "fate"),
+    [
+        (200, b'{"result":1}', Fate.DELIVERED),
+        (200, b'{"result":"1"}', Fate.DELIVERED),
+        (200, b'{"result":true}', Fate.RETRYABLE),
+        (200, b'{"result":0}', Fate.RETRYABLE),
+        (202, b'{"result":1}', Fate.RETRYABLE),
+        (500, b'{"result":1}', Fate.RETRYABLE),
+        (200, b'{"result":10001}', Fate.REJECTED),
+        (200, b'{"result":10002}', Fate.REJECTED),
+        (200, b'{"result":10004}', Fate.RETRYABLE),
+        (200, b'{"result":10005}', Fate.REJECTED),
+        (200, b'{"result":10006}', Fate.MISCONFIGURED),
+        (200, b'{"result":10007}', Fate.REJECTED),
+        (400, b'{"error":"bad request"}', Fate.RETRYABLE),
+        (403, b'{"error":"forbidden"}', Fate.MISCONFIGURED),
+        (429, b'{"error":"too many"}', Fate.THROTTLED),
+    ],
+)
+def test_snackvideos_result_counts_and_not_its_200(status: int, body: bytes, fate: Fate) -> None:
+    assert [verdict.fate for verdict in snackvideo.read(Response(status, body), 1)] == [fate]
+
+
+def test_a_wrong_token_may_come_as_a_400_without_a_word_of_invalid() -> None:
+    body = b'{"reason":"The access token is malformed"}'
+    assert snapchat.read(Response(400, body), 2)[0].fate is Fate.MISCONFIGURED
+    assert snapchat.read(Response(500, body), 2)[0].fate is Fate.RETRYABLE
+
+
+def test_a_block_for_policy_lasts_an_hour_unless_meta_says_how_long() -> None:
+    body = b'{"error":{"code":368}}'
+    assert meta.read(Response(400, body), 1)[0].retry_after_seconds == 3600
+    told = Response(400, body, {"retry-after": "30"})
+    assert meta.read(told, 1)[0].retry_after_seconds == 30
+
+
+def test_a_finding_of_reddits_that_names_no_event_blames_none() -> None:
+    fields = [{"field": "$.data.test_id", "message": "bad"}, {"field": 7}, None]
+    body = orjson.dumps({"error": {"code": 400, "message": "x", "fields": fields}})
+    fates = {verdict.fate for verdict in reddit.read(Response(400, body), 2)}
+    assert fates == {Fate.REFUSED_BATCH}
+
+
+def test_metas_error_counts_under_200_too() -> None:
+    response = Response(200, b'{"error":{"code":190},"events_received":2}')
+    assert meta.read(response, 2)[0].fate is Fate.MISCONFIGURED

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platforms import meta
+from platforms import meta, snackvideo
 from platforms.registry import PLATFORMS
 from schemas.config import Destination
-from schemas.event import ActionSource, Event, EventName, UserData
+from schemas.event import ActionSource, Consent, Event, EventName, UserData
 from schemas.outcome import Reason, Skip
 from tests.strategies import events
 
@@ -24,6 +24,7 @@ USER: Final = {
     "country": "GB",
     "ipAddress": "203.0.113.7",
     "userAgent": "Mozilla/5.0",
+    "kwaiClickId": "Lw2HvYVkoj1MyzQwwNX4dg",
 }
 
 
@@ -62,12 +63,17 @@ def test_nothing_that_is_hashed_can_be_read_anywhere(slug: str) -> None:
 @pytest.mark.parametrize("slug", PLATFORMS)
 @given(event=events(), mailbox=st.from_regex(r"[A-Za-z]{8}", fullmatch=True))
 def test_no_raw_email_or_phone_in_any_payload(slug: str, event: Event, mailbox: str) -> None:
-    user = {"email": f" {mailbox}+Tag@Example.org", "phone": "+44 20 7946 0018"}
+    user = {
+        "email": f" {mailbox}+Tag@Example.org",
+        "phone": "+44 20 7946 0018",
+        "kwai_click_id": "click",
+    }
     changes = {
         "event_name": EventName.LEAD,
         "event_source_url": "https://shop.example/",
         "action_source": ActionSource.WEBSITE,
         "user_data": event.user_data.model_copy(update=user),
+        "consent": Consent(),
     }
     answer = PLATFORMS[slug].payload(event.model_copy(update=changes), _destination(slug))
     assert isinstance(answer, dict)
@@ -84,7 +90,7 @@ def test_without_advanced_matching_nothing_is_hashed(slug: str) -> None:
     sent = orjson.dumps(answer).decode()
     assert isinstance(answer, dict)
     assert not re.search(r"[0-9a-f]{64}", sent)
-    assert "203.0.113.7" in sent
+    assert ("203.0.113.7" in sent) is (slug != "snackvideo")
     assert "gb" not in sent
 
 
@@ -110,6 +116,8 @@ def test_limited_data_use_may_be_asked_for_by_event_or_destination(slug: str) ->
         ("tiktok", "Newsletter_1-a", {}, "Newsletter_1-a"),
         ("tiktok", "Pop up", {}, Reason.BAD_CUSTOM_NAME),
         ("tiktok", "1st", {}, Reason.BAD_CUSTOM_NAME),
+        ("tiktok", "N" * 50, {}, "N" * 50),
+        ("tiktok", "N" * 51, {}, Reason.BAD_CUSTOM_NAME),
         ("tiktok", "Purchase", {}, Reason.BAD_CUSTOM_NAME),
         ("tiktok", "Pop up", {"Pop up": "Contact"}, "Contact"),
         ("pinterest", "Anything", {}, "custom"),
@@ -123,6 +131,14 @@ def test_limited_data_use_may_be_asked_for_by_event_or_destination(slug: str) ->
         ("reddit", "x", {"x": "SignUp"}, {"tracking_type": "SIGN_UP"}),
         ("reddit", "x", {"x": "LEAD"}, {"tracking_type": "LEAD"}),
         ("reddit", "N" * 65, {}, Reason.BAD_CUSTOM_NAME),
+        ("snackvideo", None, {}, Reason.UNSUPPORTED_EVENT),
+        ("snackvideo", "Anything", {}, Reason.UNSUPPORTED_EVENT),
+        ("snackvideo", "Anything", {"Custom": "Other"}, Reason.UNSUPPORTED_EVENT),
+        ("snackvideo", "Anything", {"Anything": "EVENT_DOWNLOAD"}, "EVENT_DOWNLOAD"),
+        ("snackvideo", "Anything", {"Anything": "Lead"}, "EVENT_FORM_SUBMIT"),
+        ("snackvideo", "buttonClick", {}, "EVENT_BUTTON_CLICK"),
+        ("snackvideo", "Contact", {}, "EVENT_CONTACT"),
+        ("snackvideo", "CompleteRegistration", {}, "EVENT_COMPLETE_REGISTRATION"),
     ],
 )
 def test_custom_events(slug: str, custom: str | None, names: dict[str, str], expected: Any) -> None:
@@ -131,7 +147,8 @@ def test_custom_events(slug: str, custom: str | None, names: dict[str, str], exp
 
 @pytest.mark.parametrize("slug", PLATFORMS)
 def test_a_standard_event_can_be_renamed(slug: str) -> None:
-    other = {"pinterest": "contact", "snapchat": "RESERVE"}.get(slug, "Contact")
+    others = {"pinterest": "contact", "snapchat": "RESERVE", "snackvideo": "EVENT_CONTACT"}
+    other = others.get(slug, "Contact")
     told = _name(slug, _event("Lead"), eventNames={"Lead": other})
     assert other in (told if isinstance(told, str) else told["custom_event_name"])
 
@@ -160,6 +177,13 @@ def test_where_it_happened(slug: str, source: str, expected: Any) -> None:
     answer = PLATFORMS[slug].payload(_event(actionSource=source), _destination(slug))
     told = answer.reason if isinstance(answer, Skip) else answer["action_source"]
     assert told == expected
+
+
+def test_reddit_is_told_a_page_only_of_what_happened_there() -> None:
+    for source, is_told in (("website", True), ("physical_store", False)):
+        answer = PLATFORMS["reddit"].payload(_event(actionSource=source), _destination("reddit"))
+        assert isinstance(answer, dict)
+        assert ("event_source_url" in answer) is is_told
 
 
 @pytest.mark.parametrize("slug", PLATFORMS)
@@ -227,6 +251,78 @@ def test_what_is_too_long_for_a_platform_is_left_out_and_not_cut() -> None:
     reddit = PLATFORMS["reddit"].payload(order, _destination("reddit"))
     assert isinstance(reddit, dict)
     assert "order_id" not in reddit["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("told", "sent"),
+    [
+        (" Lw2HvYVkoj1MyzQwwNX4dg\n", "Lw2HvYVkoj1MyzQwwNX4dg"),
+        ("a+b/c==", "a+b/c=="),
+        ("  ", None),
+        (None, None),
+        ("62a14e44f765419d10fea99367361a727c12365e2520f32218d505ed9aa0f62f", None),
+    ],
+)
+def test_snackvideos_click_id_is_sent_as_it_is_and_never_invented(
+    told: str | None, sent: str | None
+) -> None:
+    event = _event("Lead", userData=USER | {"kwaiClickId": told})
+    answer = snackvideo.payload(event, _destination("snackvideo"))
+    assert (None if isinstance(answer, Skip) else answer["clickid"]) == sent
+    if isinstance(answer, Skip):
+        assert answer.reason is Reason.MISSING_CLICK_ID
+
+
+def test_snackvideo_is_told_of_one_product_in_full_and_of_several_in_a_list() -> None:
+    line = {"id": "SKU-1", "name": "Mug", "category": "Kitchen", "quantity": 2, "price": "12.50"}
+
+    def properties(*contents: dict[str, Any]) -> Any:
+        goods = {"currency": "BRL", "value": "25.00", "contents": contents}
+        event = _event("AddToCart", customData=goods)
+        answer = snackvideo.payload(event, _destination("snackvideo"))
+        assert isinstance(answer, dict)
+        assert type(answer["is_attributed"]) is int
+        return orjson.loads(answer["properties"])
+
+    common = {"content_id": "SKU-1", "content_type": "product", "currency": "BRL", "value": 25}
+    stamp = {"event_timestamp": 1_795_176_000}
+    mug = {"content_name": "Mug", "content_category": "Kitchen", "quantity": 2, "price": 12.5}
+    assert properties(line) == common | stamp | mug
+    several = {"quantity": 3, "contents": [{"content_id": "SKU-1", **mug}, {"content_id": "SKU-2", "quantity": 1}]}  # fmt: skip
+    assert properties(line, {"id": "SKU-2"}) == common | stamp | several
+
+
+def test_snackvideo_gets_a_test_under_the_consoles_click_id_and_nothing_else_is_changed() -> None:
+    answer = snackvideo.payload(_event("Lead"), _destination("snackvideo"))
+    assert isinstance(answer, dict)
+    account = {"access_token": "token", "pixel_id": "123"}
+
+    def body(**more: str) -> Any:
+        credentials = snackvideo.Credentials.model_validate(account | more)
+        return orjson.loads(snackvideo.request([orjson.dumps(answer)], credentials).body)
+
+    posted = {**answer, "access_token": "token", "pixelId": "123"}
+    assert body() == posted
+    test = {"clickid": "q_6k5rENNPu9hOxaaNHn4g", "trackFlag": True}
+    assert body(test_event_code="q_6k5rENNPu9hOxaaNHn4g") == posted | test
+
+
+@pytest.mark.parametrize(
+    ("cookie", "is_sent"),
+    [
+        ("1684189007728.7c73f2ae-a433-4d7b-9838-f467da98f48e", True),
+        ("7c73f2ae-a433-4d7b-9838-f467da98f48e", True),
+        ("7c73f2ae-a433-0d7b-9838-f467da98f48e", False),
+        ("1684189007728", False),
+        ("42.x", False),
+    ],
+)
+def test_a_broken_cookie_is_left_out(cookie: str, *, is_sent: bool) -> None:
+    reddit = PLATFORMS["reddit"].payload(
+        _event(userData=USER | {"rdtUuid": cookie}), _destination("reddit")
+    )
+    assert isinstance(reddit, dict)
+    assert ("uuid" in reddit["user"]) is is_sent
 
 
 def test_pinterests_limited_processing_works_without_advanced_matching() -> None:

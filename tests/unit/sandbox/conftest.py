@@ -30,7 +30,7 @@ class Probe:
         self, sample: Sample, body: Any, token: str = GOOD_TOKEN
     ) -> tuple[int, Any, Any]:
         """Status, decoded body and headers of any JSON body."""
-        data = BytesIO(orjson.dumps(body))
+        data = BytesIO(orjson.dumps(sample.signed(body, token)))
         async with self.client.post(sample.path, data=data, **sample.auth(token)) as response:
             return response.status, await response.json(), response.headers
 

@@ -145,6 +145,17 @@ REDDIT: dict[str, Any] = {
     },
 }
 
+SNACKVIDEO: dict[str, Any] = {
+    "clickid": "Lw2HvYVkoj1MyzQwwNX4dg",
+    "event_name": "EVENT_PURCHASE",
+    "is_attributed": 1,
+    "mmpcode": "PL",
+    "pixelSdkVersion": "9.9.9",
+    "testFlag": False,
+    "trackFlag": False,
+    "properties": '{"content_id":"SKU-1","content_type":"product","currency":"BRL","value":64.98}',
+}
+
 
 class Auth(TypedDict, total=False):
     """Where a client call puts a token."""
@@ -162,11 +173,23 @@ class Sample:
     good: dict[str, Any]
     account: str
     id_path: str
+    most: int = 1000
+    """Events in a request."""
     token_header: str | None = "Authorization"
     token_prefix: str = "Bearer "
     data_path: tuple[str, ...] = ("data",)
     envelope: Mapping[str, Any] = field(default_factory=dict)
     refuses_whole_batch: bool = True
+    token_field: str | None = None
+    """Where in the body the token is, if it is there."""
+
+    @property
+    def event_id(self) -> str:
+        """The good event's id."""
+        value: Any = self.good
+        for key in self.id_path.split("__"):
+            value = value[key]
+        return str(value)
 
     def event(self, **changes: Any) -> dict[str, Any]:
         """The good event with dotted paths changed; ``...`` takes a key away.
@@ -190,14 +213,23 @@ class Sample:
         return self.event(**{self.id_path: event_id})
 
     def body(self, *events: Any) -> dict[str, Any]:
-        """The request body for these events."""
+        """The request body for these events: where only one fits, it is the body."""
+        if self.most == 1:
+            (event,) = events
+            return self.signed({**self.envelope, **event})
         value: Any = list(events)
         for key in reversed(self.data_path):
             value = {key: value}
         return {**self.envelope, **value}
 
+    def signed(self, body: dict[str, Any], token: str = GOOD_TOKEN) -> dict[str, Any]:
+        """The body with the token, where it belongs there."""
+        return body if self.token_field is None else {**body, self.token_field: token}
+
     def auth(self, token: str = GOOD_TOKEN) -> Auth:
         """Keyword arguments of the client that carry the token to its place."""
+        if self.token_field is not None:
+            return {}
         if self.token_header is None:
             return {"params": {"access_token": token}}
         return {"headers": {self.token_header: self.token_prefix + token}}
@@ -226,7 +258,13 @@ SAMPLES = {
             refuses_whole_batch=False,
         ),
         Sample(
-            "snapchat", "/v3/pixel-1/events", SNAPCHAT, "pixel-1", "event_id", token_header=None
+            "snapchat",
+            "/v3/pixel-1/events",
+            SNAPCHAT,
+            "pixel-1",
+            "event_id",
+            most=2000,
+            token_header=None,
         ),
         Sample(
             "reddit",
@@ -235,6 +273,16 @@ SAMPLES = {
             "a2_abc",
             "metadata__conversion_id",
             data_path=("data", "events"),
+        ),
+        Sample(
+            "snackvideo",
+            "/log/common/api",
+            SNACKVIDEO,
+            "271828182845904",
+            "clickid",
+            most=1,
+            envelope={"pixelId": "271828182845904"},
+            token_field="access_token",
         ),
     )
 }

@@ -9,6 +9,7 @@ from tests.unit.sandbox.samples import NOW, SAMPLES, Sample, digest
 
 DAY = 86_400
 SECONDS = int(NOW)
+BATCHES = [sample for sample in SAMPLES.values() if sample.most > 1]
 
 
 def confirms(slug: str, body: Any, count: int) -> bool:
@@ -23,20 +24,24 @@ def confirms(slug: str, body: Any, count: int) -> bool:
             return bool(body["num_events_processed"] == count and body["events"] == [done] * count)
         case "snapchat":
             return bool(body["status"] == "VALID")
+        case "snackvideo":
+            return bool(body == {"result": 1})
         case _:
             text = f"Successfully processed {count} conversion events."
             return bool(body == {"data": {"message": text}})
 
 
 async def test_good_events_are_confirmed(probe: Probe, sample: Sample) -> None:
-    status, body, _ = await probe.post(sample, sample.event(), sample.named("second"))
+    events = [sample.event(), sample.named("second")][: sample.most]
+    status, body, _ = await probe.post(sample, *events)
     assert status == 200
-    assert confirms(sample.slug, body, 2)
-    assert [e["accepted"] for e in (await probe.received())["events"]] == [True, True]
+    assert confirms(sample.slug, body, len(events))
+    assert [e["accepted"] for e in (await probe.received())["events"]] == [True] * len(events)
 
 
+@pytest.mark.parametrize("sample", BATCHES, ids=lambda sample: sample.slug)
 async def test_a_full_batch_is_taken_and_one_more_is_not(probe: Probe, sample: Sample) -> None:
-    most = 2000 if sample.slug == "snapchat" else 1000
+    most = sample.most
     _, body, _ = await probe.post(sample, *[sample.event()] * most)
     assert confirms(sample.slug, body, most)
     for count in (0, most + 1):
@@ -49,8 +54,9 @@ async def test_a_full_batch_is_taken_and_one_more_is_not(probe: Probe, sample: S
 async def test_what_is_no_batch_is_refused(probe: Probe, sample: Sample, body: str) -> None:
     async with probe.client.post(sample.path, data=body, **sample.auth()) as response:
         answer = await response.json()
-        refused_in_body = sample.slug == "tiktok" and answer["code"] == 40002
-        assert response.status == 400 or refused_in_body
+        in_body = {"tiktok": ("code", {40002}), "snackvideo": ("result", {10001, 10002})}
+        key, codes = in_body.get(sample.slug, ("", set()))
+        assert response.status == 400 or answer.get(key) in codes
 
 
 META = SAMPLES["meta"]
@@ -355,6 +361,95 @@ async def test_reddit_is_closed_around_the_events_too(probe: Probe, where: str) 
     assert answer["error"]["fields"][0]["field"] == f"$.{where}.partner".replace("..", ".")
 
 
+SNACKVIDEO = SAMPLES["snackvideo"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "result"),
+    [
+        ({"clickid": ...}, 10001),
+        ({"clickid": ..., "click_id": "Lw2HvYVkoj1MyzQwwNX4dg"}, 10001),
+        ({"clickid": ""}, 10001),
+        ({"event_name": ...}, 10001),
+        ({"is_attributed": ...}, 10001),
+        ({"event_name": "EVENT_SEARCH"}, 10001),
+        ({"is_attributed": True}, 10002),
+        ({"is_attributed": 0}, 10002),
+        ({"is_attributed": "1"}, 10002),
+        ({"mmpcode": "AF"}, 10002),
+        ({"trackFlag": 1}, 10002),
+        ({"clickid": 7}, 10002),
+        ({"properties": {"value": 64.98}}, 10002),
+        ({"properties": "value=64.98"}, 10002),
+        ({"properties": "[]"}, 10002),
+        ({"properties": '{"value":"64.98"}'}, 10002),
+        ({"properties": '{"currency":"brl"}'}, 10002),
+        ({"properties": '{"content_type":"page"}'}, 10002),
+        ({"properties": '{"contents":[{"quantity":"2"}]}'}, 10002),
+        ({"properties": '{"event_timestamp":1795176000000}'}, 10002),
+        ({"properties": '{"content_ids":["SKU-1"]}'}, 10002),
+        ({"clickid": " Lw2HvYVkoj1MyzQwwNX4dg"}, 10005),
+        ({"clickid": digest("Lw2HvYVkoj1MyzQwwNX4dg")}, 10005),
+        ({"clickid": "x-refuse-at-snackvideo-1"}, 10005),
+        ({"event_name": "Purchase"}, 10007),
+        ({"event_name": "EVENT_QUIZ"}, 10007),
+    ],
+)
+async def test_snackvideo_refuses_under_http_200(
+    probe: Probe, changes: dict[str, Any], result: int
+) -> None:
+    status, body, _ = await probe.post(SNACKVIDEO, SNACKVIDEO.event(**changes))
+    assert (status, body["result"]) == (200, result)
+    assert body["error_msg"]
+    [entry] = (await probe.received())["events"]
+    assert entry["accepted"] is False
+    assert entry["answer"] == {"status": 200, "code": str(result)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "result"),
+    [
+        ({"pixelId": ...}, 10001),
+        ({"pixelId": ""}, 10001),
+        ({"pixelId": 271828182845904}, 10002),
+        ({"access_token": ...}, 10001),
+        ({"access_token": None}, 10002),
+    ],
+)
+async def test_snackvideo_needs_an_account_and_a_token_in_the_body(
+    probe: Probe, changes: dict[str, Any], result: int
+) -> None:
+    whole = SNACKVIDEO.body(SNACKVIDEO.event()) | changes
+    body = {key: value for key, value in whole.items() if value is not ...}
+    async with probe.client.post(SNACKVIDEO.path, json=body) as response:
+        assert (await response.json())["result"] == result
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"properties": ...},
+        {"testFlag": ..., "trackFlag": ...},
+        {"event_name": "EVENT_SEARCH", "properties": '{"query":"tea"}'},
+        {"event_name": "EVENT_1ST_PURCHASE"},
+        {"third_party": "a label"},
+        {"properties": '{"contents":[{"content_id":"1","quantity":2,"price":1.5}]}'},
+    ],
+)
+async def test_snackvideo_takes(probe: Probe, changes: dict[str, Any]) -> None:
+    _, body, _ = await probe.post(SNACKVIDEO, SNACKVIDEO.event(**changes))
+    assert body == {"result": 1}
+
+
+async def test_snackvideo_is_blind_to_unknown_fields_but_the_record_names_them(
+    probe: Probe,
+) -> None:
+    _, body, _ = await probe.post(SNACKVIDEO, SNACKVIDEO.event(event_id="e-1"))
+    assert body == {"result": 1}
+    [entry] = (await probe.received())["events"]
+    assert entry["ignored"] == ["event_id"]
+
+
 def token_error(slug: str, body: Any) -> Any:
     """The part of an answer that tells what is wrong with a token."""
     match slug:
@@ -362,6 +457,8 @@ def token_error(slug: str, body: Any) -> Any:
             return body["error"]["code"]
         case "tiktok" | "pinterest":
             return body["code"]
+        case "snackvideo":
+            return body["result"]
         case _:
             return body["status"]
 
@@ -377,6 +474,7 @@ def token_error(slug: str, body: Any) -> Any:
                 "pinterest": (401, 2),
                 "snapchat": (400, "INVALID"),
                 "reddit": (401, 401),
+                "snackvideo": (200, 10006),
             },
         ),
         (
@@ -387,6 +485,7 @@ def token_error(slug: str, body: Any) -> Any:
                 "pinterest": (401, 2),
                 "snapchat": (401, "INVALID"),
                 "reddit": (401, 401),
+                "snackvideo": (200, 10006),
             },
         ),
         (
@@ -397,6 +496,7 @@ def token_error(slug: str, body: Any) -> Any:
                 "pinterest": (403, 29),
                 "snapchat": (403, "INVALID"),
                 "reddit": (403, 403),
+                "snackvideo": (200, 10006),
             },
         ),
     ],

@@ -16,7 +16,7 @@ async def test_an_entry_tells_the_whole_story(probe: Probe, sample: Sample) -> N
     assert entry == {
         "platform": sample.slug,
         "account": sample.account,
-        "eventId": "purchase-ORD-1001",
+        "eventId": sample.event_id,
         "eventName": entry["eventName"],
         "receivedAt": NOW,
         "accepted": True,
@@ -25,7 +25,7 @@ async def test_an_entry_tells_the_whole_story(probe: Probe, sample: Sample) -> N
         "ignored": [],
         "payload": sample.event(),
     }
-    assert entry["eventName"].lower() in {"purchase", "checkout"}
+    assert entry["eventName"].lower() in {"purchase", "checkout", "event_purchase"}
 
 
 async def test_test_events_are_told_apart(probe: Probe) -> None:
@@ -41,8 +41,10 @@ async def test_test_events_are_told_apart(probe: Probe) -> None:
         **pinterest.auth(),
     ) as response:
         assert response.status == 200
+    snackvideo = SAMPLES["snackvideo"]
+    await probe.post(snackvideo, snackvideo.event(clickid="a-test-click", trackFlag=True))
     codes = [entry["testEventCode"] for entry in (await probe.received())["events"]]
-    assert codes == ["TEST1", "TEST1", "TEST1", "t2", "test"]
+    assert codes == ["TEST1", "TEST1", "TEST1", "t2", "test", "a-test-click"]
     assert all(entry["accepted"] for entry in (await probe.received())["events"])
 
 

@@ -187,6 +187,17 @@ async def test_a_culprit_that_is_named_costs_one_request_more(sink: Sink) -> Non
     assert await sink.requests() == 2
 
 
+async def test_where_one_event_is_a_request_a_bad_one_costs_its_own_only(sink: Sink) -> None:
+    await sink.deliver("snackvideo", "e-1", "refuse-at-snackvideo", "e-2")
+    assert sorted(sink.told()) == [
+        ("e-1", "delivered"),
+        ("e-2", "delivered"),
+        ("refuse-at-snackvideo", "rejected"),
+    ]
+    assert await sink.requests() == 3
+    assert b"access_token" not in (sink.dead[0].value or b"")
+
+
 async def test_a_failing_platform_is_asked_again_and_says_so_once(sink: Sink) -> None:
     await sink.script("meta", {"kind": "status", "status": 500, "times": 3})
     await sink.deliver("meta", "e-1", "e-2")

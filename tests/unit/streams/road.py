@@ -27,7 +27,12 @@ EVENT: dict[str, Any] = {
     "eventName": "Purchase",
     "eventTime": 1767225600,
     "eventSourceUrl": "https://shop.example/thanks",
-    "userData": {"email": "ada@example.com", "ipAddress": "203.0.113.7", "userAgent": "Mozilla/5"},
+    "userData": {
+        "email": "ada@example.com",
+        "ipAddress": "203.0.113.7",
+        "userAgent": "Mozilla/5",
+        "kwaiClickId": "click",
+    },
     "customData": {"currency": "EUR", "value": 49.99},
 }
 DOMAIN: dict[str, Any] = {
