@@ -200,14 +200,31 @@ class System:
                 found.setdefault(outcome["outcomeId"], outcome)
         return sorted(found.values(), key=lambda outcome: int(outcome["at"]))
 
-    def add_shop(self, name: str, *options: str, tokens: Mapping[str, str] | None = None) -> Shop:
-        """Register ``<name>.example`` with a destination at each platform."""
+    def add_shop(self, name: str, *options: str) -> Shop:
+        """Register ``<name>.example`` with a destination at each platform, by the commands."""
         host = f"{name}.example"
         added = json.loads(
             self.cli("domain", "add", host, "--org", "Test", "--json", *options).stdout
         )
         for platform in PLATFORMS:
-            self.set_token(host, platform, (tokens or {}).get(platform, "good-token"))
+            self.set_token(host, platform, "good-token")
+        return Shop(self, host, added["domainId"], added["domainToken"])
+
+    def make_shop(
+        self, name: str, *, tokens: Mapping[str, str] | None = None, **options: Any
+    ) -> Shop:
+        """The same in one process, and with other tokens."""
+        host = f"{name}.example"
+        wanted = json.dumps({"options": options, "tokens": tokens or {}})
+        made = subprocess.run(
+            [sys.executable, "-m", "tests.integration.shop", host, str(self.directory), wanted],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=self._environment(),
+            timeout=60,
+        )
+        added = json.loads(made.stdout)
         return Shop(self, host, added["domainId"], added["domainToken"])
 
     def set_token(self, host: str, platform: str, token: str) -> None:

@@ -29,7 +29,7 @@ def of_shop(system: System, shop: Shop) -> list[Any]:
 @pytest.fixture(scope="module")
 def shop(system: System) -> Shop:
     """A shop that the gateway knows."""
-    made = system.add_shop("faults")
+    made = system.make_shop("faults")
     eventually(lambda: made.post(purchase("known")).status, within=10, until=lambda s: s == 200)
     return made
 
@@ -109,7 +109,7 @@ def test_unknown_keys_are_left_out_or_refused_by_name(system: System, shop: Shop
     )
     assert "pluginVersion" not in stored["event"]
 
-    strict = system.add_shop("strict", "--strict")
+    strict = system.make_shop("strict", strict=True)
     answer = eventually(
         lambda: strict.post(purchase("s", pluginVersion="9")),
         within=10,
@@ -150,7 +150,7 @@ def test_a_record_that_cannot_be_decoded_is_a_dead_letter_and_stops_nobody(
 @pytest.mark.chaos
 def test_kill_9_of_streams_and_sinks_in_mid_flow_loses_nothing(start: Start) -> None:
     system = start()
-    shop = system.add_shop("killed")
+    shop = system.make_shop("killed")
     eventually(lambda: shop.post(purchase("first")).status, within=10, until=lambda s: s == 200)
     dice = random.Random(7)
     accepted = ["first"]
@@ -186,7 +186,7 @@ def _assert_dies_whole(system: System) -> None:
 @pytest.mark.chaos
 def test_a_log_that_does_not_answer_is_a_503_in_time(start: Start) -> None:
     system = start()
-    shop = system.add_shop("silent")
+    shop = system.make_shop("silent")
     eventually(lambda: shop.post(purchase("before")).status, within=10, until=lambda s: s == 200)
     with _frozen(system):
         started = time.monotonic()
@@ -247,7 +247,7 @@ def test_deliveries_go_to_a_server_of_ones_own(start: Start) -> None:
         system = start(
             **{f"CAPISTREAM_PLATFORMS__{slug.upper()}__BASE_URL": url for slug in PLATFORMS}
         )
-        shop = system.add_shop("own")
+        shop = system.make_shop("own")
         eventually(lambda: shop.post(purchase("mine")).status, within=10, until=lambda s: s == 200)
         paths = eventually(
             lambda: {path.partition("?")[0] for path, _ in seen},

@@ -28,7 +28,7 @@ from tests.integration.system import (
 @pytest.fixture(scope="module")
 def shop(system: System) -> Shop:
     """A shop whose first event has gone all the way."""
-    made = system.add_shop("road")
+    made = system.add_shop("road", "--country", "DE")
     eventually(lambda: made.post(purchase("warm-up")).status, within=10, until=lambda s: s == 200)
     eventually(made.fates, within=20, until=lambda f: len(f) == len(PLATFORMS))
     return made
@@ -95,7 +95,7 @@ def test_refusals_of_the_person_and_of_a_platform_are_on_record(shop: Shop) -> N
 
 
 def test_an_expired_token_parks_and_a_good_one_releases(system: System) -> None:
-    shop = system.add_shop("parking", tokens={"snapchat": "expired-token"})
+    shop = system.make_shop("parking", tokens={"snapchat": "expired-token"})
     eventually(lambda: shop.post(purchase("p-1")).status, within=10, until=lambda s: s == 200)
     eventually(
         shop.outcomes,
@@ -111,7 +111,7 @@ def test_an_expired_token_parks_and_a_good_one_releases(system: System) -> None:
 
 def test_an_event_with_next_to_nothing_is_taken(system: System) -> None:
     """No ids, no identifiers, no page: the gateway and the domain fill what they know."""
-    shop = system.add_shop("bare", "--currency", "EUR")
+    shop = system.make_shop("bare", defaultCurrency="EUR")
     event = {
         "eventName": "Purchase",
         "eventTime": int(time.time()),
