@@ -5,7 +5,7 @@ What is slow to load is imported where it is used, so that ``--help`` is not.
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Protocol, TypeVar
 
@@ -118,18 +118,47 @@ def destination_set(
         str | None,
         typer.Option(help="Send to the platform's test view. SnackVideo: the test click id."),
     ] = None,
+    api_version: Annotated[
+        str | None, typer.Option(help="Meta only: the Graph version, such as v24.0.")
+    ] = None,
+    enabled: Annotated[
+        bool | None, typer.Option("--enable/--disable", help="Send to it at all.")
+    ] = None,
+    advanced_matching: Annotated[
+        bool | None,
+        typer.Option(help="Send hashed personal identifiers, not just click ids and cookies."),
+    ] = None,
+    limited_data_use: Annotated[
+        bool | None, typer.Option(help="Ask for limited data use on every event.")
+    ] = None,
+    event: Annotated[
+        list[str] | None,
+        typer.Option(help="Switch an event: Search=off, PageVisit=on; may be repeated."),
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(help="Name an event for this platform: Lead=Contact; may be repeated."),
+    ] = None,
     data: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add an account at an ad platform, or give it new credentials."""
-    given = {
-        "pixel_id": pixel_id,
-        "ad_account_id": ad_account_id,
-        "access_token": sys.stdin.read() if access_token == STDIN else access_token,
-        "test_event_code": test_event_code,
-    }
-    fields = {name: value for name, value in given.items() if value is not None}
-    changed = _change(data, lambda store: store.set_destination(host, platform, fields))
+    """Add an account at an ad platform, or set it anew: credentials as given here, switches that
+    are left out as they were."""
+    fields = _given(
+        pixel_id=pixel_id,
+        ad_account_id=ad_account_id,
+        access_token=sys.stdin.read() if access_token == STDIN else access_token,
+        test_event_code=test_event_code,
+        api_version=api_version,
+    )
+    options = _given(
+        enabled=enabled,
+        advancedMatching=advanced_matching,
+        limitedDataUse=limited_data_use,
+        events=_pairs("--event", event, {"on": True, "off": False}),
+        eventNames=_pairs("--rename", rename),
+    )
+    changed = _change(data, lambda store: store.set_destination(host, platform, fields, options))
     output.print_fields(
         {
             "destinationId": changed.destination.id,
@@ -138,6 +167,26 @@ def destination_set(
         },
         as_json=as_json,
     )
+
+
+def _given(**values: object) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _pairs(
+    option: str, pairs: list[str] | None, words: Mapping[str, bool] | None = None
+) -> dict[str, object] | None:
+    """``NAME=VALUE`` options as a table; ``words`` are the values there are, if not any text."""
+    if not pairs:
+        return None
+    found: dict[str, object] = {}
+    for pair in pairs:
+        name, _, value = (part.strip() for part in pair.partition("="))
+        if not name or not value or (words is not None and value not in words):
+            wanted = "|".join(words) if words else "VALUE"
+            raise typer.BadParameter(f"{pair!r} is not NAME={wanted}", param_hint=option)
+        found[name] = words[value] if words is not None else value
+    return found
 
 
 def _change(data: Path | None, change: Callable[["Store"], Awaitable[Answer]]) -> Answer:

@@ -121,11 +121,17 @@ class Store:
         )
 
     async def set_destination(
-        self, host: str, platform: str, fields: Mapping[str, Any]
+        self,
+        host: str,
+        platform: str,
+        fields: Mapping[str, Any],
+        options: Mapping[str, object] | None = None,
     ) -> ChangedDestination:
         """Add a destination, or give the one with the same account new credentials.
 
-        ``fields`` are the platform's credentials model, as plain values.
+        ``fields`` are the platform's credentials model, as plain values; ``options`` are fields of
+        ``schemas.config.Destination`` by their names on the wire, those that are absent stay as
+        they are.
 
         Raises ``RefusedChangeError`` for an unknown host or platform or wrong fields.
         """
@@ -158,6 +164,7 @@ class Store:
                     created_at=self._clock.now_ms(),
                 )
                 domain.destinations.append(row)
+            row.options = _merged(row.options, options or {})
             row.sealed = self._vault.seal(
                 orjson.dumps(credentials.reveal()), domain_id=domain.id, destination_id=row.id
             )
@@ -231,14 +238,24 @@ def _config(row: tables.Domain) -> DomainConfig:
     )
 
 
+def _merged(known: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
+    """Given options over known ones; tables of names are merged by name."""
+    merged = dict(known)
+    for name, value in given.items():
+        before = merged.get(name)
+        both_tables = isinstance(before, Mapping) and isinstance(value, Mapping)
+        merged[name] = {**before, **value} if both_tables else value  # type: ignore[dict-item]
+    return merged
+
+
 def _destination(row: tables.Destination) -> Destination:
     return Destination.model_validate(
-        row.options
+        {"enabled": row.enabled}
+        | row.options
         | {
             "id": row.id,
             "platform": row.platform,
             "account": row.account,
-            "enabled": row.enabled,
             "sealed": row.sealed,
         }
     )

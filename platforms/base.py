@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
@@ -37,6 +37,9 @@ class AccountCredentials(BaseModel):
         }
 
 
+_FRAME_BYTES: Final = 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one request, and one event in it, may be."""
@@ -47,6 +50,13 @@ class Limits:
     """Older than this, an event is refused or useless."""
     max_ahead_seconds: int = 300
     """How far in the future an event may lie: the clocks of shops drift."""
+    dedupe_window_seconds: int | None = None
+    """For how long the platform tells a repeat by its event id; None when it never does."""
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """What the payloads of one request may take together: the rest is the request's frame."""
+        return self.max_body_bytes - _FRAME_BYTES
 
 
 @dataclass(frozen=True, slots=True)

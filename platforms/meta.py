@@ -29,7 +29,11 @@ BASE_URL = "https://graph.facebook.com"
 # The size of a body is not documented: this holds a full batch of events with every identifier.
 # The age is, and one older event sinks its batch.
 LIMITS = Limits(
-    max_events=1000, max_body_bytes=3_000_000, max_age_seconds=7 * 86400, max_ahead_seconds=60
+    max_events=1000,
+    max_body_bytes=3_000_000,
+    max_age_seconds=7 * 86400,
+    max_ahead_seconds=60,
+    dedupe_window_seconds=48 * 3600,
 )
 
 EVENT_NAMES: Final = {

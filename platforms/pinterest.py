@@ -21,7 +21,12 @@ from schemas.outcome import Reason, Skip
 SLUG = "pinterest"
 NAME = "Pinterest"
 BASE_URL = "https://api.pinterest.com"
-LIMITS = Limits(max_events=1000, max_body_bytes=2_000_000, max_age_seconds=7 * 86400)
+LIMITS = Limits(
+    max_events=1000,
+    max_body_bytes=2_000_000,
+    max_age_seconds=7 * 86400,
+    dedupe_window_seconds=24 * 3600,
+)
 
 EVENT_NAMES: Final = {
     EventName.PAGE_VISIT: "page_visit",

@@ -25,7 +25,12 @@ SLUG = "reddit"
 NAME = "Reddit"
 BASE_URL = "https://ads-api.reddit.com"
 # The size of a body is not documented: this holds a full batch of events with every identifier.
-LIMITS = Limits(max_events=1000, max_body_bytes=3_000_000, max_age_seconds=7 * 86400)
+LIMITS = Limits(
+    max_events=1000,
+    max_body_bytes=3_000_000,
+    max_age_seconds=7 * 86400,
+    dedupe_window_seconds=48 * 3600,
+)
 
 TRACKING_TYPES: Final = {
     EventName.PAGE_VISIT: "PAGE_VISIT",

@@ -26,7 +26,12 @@ SLUG = "snapchat"
 NAME = "Snapchat"
 BASE_URL = "https://tr.snapchat.com"
 # Snap's pages speak of 37 days, its connectors of 7: what is older may be taken but not counted.
-LIMITS = Limits(max_events=2000, max_body_bytes=2_000_000, max_age_seconds=7 * 86400)
+LIMITS = Limits(
+    max_events=2000,
+    max_body_bytes=2_000_000,
+    max_age_seconds=7 * 86400,
+    dedupe_window_seconds=48 * 3600,
+)
 
 EVENT_NAMES: Final = {
     EventName.PAGE_VISIT: "PAGE_VIEW",

@@ -26,7 +26,12 @@ NAME = "TikTok"
 BASE_URL = "https://business-api.tiktok.com"
 # No limit of age or size is documented: 28 days is the longest attribution window, and the size
 # holds a full batch of events with every identifier.
-LIMITS = Limits(max_events=1000, max_body_bytes=3_000_000, max_age_seconds=28 * 86400)
+LIMITS = Limits(
+    max_events=1000,
+    max_body_bytes=3_000_000,
+    max_age_seconds=28 * 86400,
+    dedupe_window_seconds=48 * 3600,
+)
 
 EVENT_NAMES: Final = {
     EventName.PAGE_VISIT: "Pageview",

@@ -1,8 +1,10 @@
 """Misbehaviour on request: a queue of steps for each platform, one step used up by one request."""
 
 from collections import defaultdict, deque
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox.exchange import Answer, Batch, Call, Platform
@@ -75,8 +77,16 @@ class ExpiredToken(Step):
     kind: Literal["expired_token"]
 
 
+class Poison(Step):
+    """Refuse one event of the request, as the platform does a bad one."""
+
+    kind: Literal["poison"]
+    event: int = Field(ge=0)
+    """Its position in the request; a shorter request is answered truly."""
+
+
 AnyStep = Annotated[
-    Status | Slow | Throttle | Reset | Truncated | Html | FailedIn200 | ExpiredToken,
+    Status | Slow | Throttle | Reset | Truncated | Html | FailedIn200 | ExpiredToken | Poison,
     Field(discriminator="kind"),
 ]
 
@@ -125,6 +135,23 @@ def _use(queue: deque[AnyStep]) -> AnyStep:
 def play(step: AnyStep | None, platform: Platform, call: Call, batch: Batch) -> Answer:
     """The answer under this step; None and those that spoil only the way back answer truly."""
     match step:
+        case Status() | Html() | Reset():
+            return _before_the_api(step)
+        case Throttle(retry_after=seconds):
+            return platform.throttled(call, seconds)
+        case FailedIn200():
+            return platform.failed_in_200(call, batch)
+        case ExpiredToken():
+            return platform.expired_token(call)
+        case Poison(event=position):
+            bad = _poisoned(platform, call, position)
+            return platform.answer(bad, platform.read(bad))
+        case Slow() | Truncated() | None:
+            return platform.answer(call, batch)
+
+
+def _before_the_api(step: Status | Html | Reset) -> Answer:
+    match step:
         case Status(status=status):
             return _no_api(status, "text/plain", f"{status}: upstream failure\n", step.kind)
         case Html(status=status):
@@ -132,14 +159,28 @@ def play(step: AnyStep | None, platform: Platform, call: Call, batch: Batch) -> 
             return _no_api(status, "text/html", page, step.kind)
         case Reset():
             return _no_api(0, "text/plain", "", step.kind)
-        case Throttle(retry_after=seconds):
-            return platform.throttled(call, seconds)
-        case FailedIn200():
-            return platform.failed_in_200(call, batch)
-        case ExpiredToken():
-            return platform.expired_token(call)
-        case Slow() | Truncated() | None:
-            return platform.answer(call, batch)
+
+
+def _poisoned(platform: Platform, call: Call, position: int) -> Call:
+    """The call as it would be if the event at ``position`` asked by its id to be refused."""
+    events = platform.read(call).events
+    event = events[position] if position < len(events) else None
+    event_id = platform.event_id(event) if isinstance(event, dict) else None
+    if not isinstance(event_id, str):
+        return call
+    renamed = _renamed(call.document, event_id, f"{event_id}-refuse-at-{platform.SLUG}")
+    return replace(call, body=orjson.dumps(renamed))
+
+
+def _renamed(value: Any, old: str, new: str) -> Any:
+    """The same JSON with ``new`` for every text that is ``old``."""
+    match value:
+        case dict():
+            return {key: _renamed(inner, old, new) for key, inner in value.items()}
+        case list():
+            return [_renamed(inner, old, new) for inner in value]
+        case _:
+            return new if value == old else value
 
 
 def _no_api(status: int, content_type: str, text: str, kind: str) -> Answer:

@@ -6,7 +6,6 @@ Each destination has a lane of its own, so that one that fails or is slow holds 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from platforms.base import AccountCredentials, Fate, Platform, Verdict
 from runtime.clock import Clock
@@ -23,9 +22,6 @@ from sinks.offsets import Position
 from sinks.settle import Next, Settlement, settle
 
 log = get_logger(__name__)
-
-_ENVELOPE_BYTES: Final = 1024
-"""Room that a request's frame takes besides the payloads."""
 
 
 class DestinationGoneError(CapistreamError):
@@ -73,7 +69,7 @@ class Lane:
         """Gather one delivery; the batch leaves when it is full or has lingered."""
         limits = self._platform.LIMITS
         size = len(pending.payload) + 1
-        if self._gathered_bytes + size > limits.max_body_bytes - _ENVELOPE_BYTES:
+        if self._gathered_bytes + size > limits.max_payload_bytes:
             self.flush()
         self._gathered.append(pending)
         self._gathered_bytes += size

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import orjson
 
 from platforms.base import Platform
-from schemas.config import DomainConfig
+from schemas.config import Destination, DomainConfig
 from schemas.delivery import Delivery
 from schemas.event import Event, EventName
 from schemas.outcome import OutcomeKind, Reason, Skip
@@ -45,12 +45,29 @@ def fan_out(
         if first is not None:
             records.append(_duplicate(delivery, first, now_ms))
             continue
-        decision = route(raw, event, destination, platforms.get(destination.platform))
+        decision = _encode(raw, event, destination, platforms.get(destination.platform))
         if isinstance(decision, Skip):
             records.append(_skipped(delivery, decision, now_ms))
         else:
-            records.append(delivery.to_record(orjson.dumps(decision)))
+            records.append(delivery.to_record(decision))
     return records
+
+
+def _encode(
+    raw: RawEvent, event: Event, destination: Destination, platform: Platform | None
+) -> bytes | Skip:
+    """The payload's JSON, unless it alone is more than a request may hold."""
+    decision = route(raw, event, destination, platform)
+    if isinstance(decision, Skip):
+        return decision
+    payload = orjson.dumps(decision)
+    if platform is not None and len(payload) > platform.LIMITS.max_payload_bytes:
+        return Skip(
+            Reason.OVERSIZE,
+            f"The event takes {len(payload)} bytes at {platform.NAME}, which takes "
+            f"{platform.LIMITS.max_payload_bytes}.",
+        )
+    return payload
 
 
 def _told_name(event: Event) -> str:

@@ -156,8 +156,13 @@ def _limits(platform: Platform) -> str:
             ("bytes of a request", f"{limits.max_body_bytes:,}"),
             ("oldest event", f"{limits.max_age_seconds // 86_400} days"),
             ("ahead of the clock", f"{limits.max_ahead_seconds} s"),
+            ("repeats are told for", _hours(limits.dedupe_window_seconds)),
         ],
     )
+
+
+def _hours(seconds: int | None) -> str:
+    return "never" if seconds is None else f"{seconds // 3600} h"
 
 
 def _event(**changes: Any) -> Event:
@@ -232,6 +237,7 @@ def _skips(platform: Platform) -> str:
     always = [
         (Reason.TOO_OLD, f"older than {days} days when it came"),
         (Reason.IN_THE_FUTURE, f"more than {ahead} s ahead of the clock when it came"),
+        (Reason.OVERSIZE, "alone more than a request may hold"),
     ]
     return _table(["Reason", "Why"], [(_code(reason), why) for reason, why in [*found, *always]])
 

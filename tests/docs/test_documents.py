@@ -59,14 +59,22 @@ def parse(words: list[str]) -> tuple[Command, list[str]]:
     return command, rest
 
 
+def options_of(command: Command) -> set[str]:
+    """Every option of a command, its negative form too."""
+    return {
+        option
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+
+
 @pytest.mark.parametrize(
     "line", [pytest.param(line, id=f"{document}: {line}") for document, line in command_lines()]
 )
 def test_commands_and_their_options_exist(line: str) -> None:
     command, rest = parse(shlex.split(line)[1:])
 
-    options = {option for parameter in command.params for option in parameter.opts}
-    assert {word for word in rest if word.startswith("--")} <= options
+    assert {word for word in rest if word.startswith("--")} <= options_of(command)
     if rest:
         command.make_context(command.name, rest)  # parses, runs nothing
 
@@ -84,8 +92,7 @@ def test_the_table_of_commands_is_whole() -> None:
         used = shlex.split(codes(row[0])[0])[1:]
         stated.append(tuple(used[: len(used) - len(rest)]))
         shown = [option for code in codes(row[1]) for option in re.findall(r"--[\w-]+", code)]
-        options = {option for parameter in command.params for option in parameter.opts}
-        assert {*shown, "--data", "--json"} <= options
+        assert {*shown, "--data", "--json"} <= options_of(command)
 
     assert sorted(stated) == sorted(_leaves(root()))
 

@@ -139,3 +139,13 @@ def test_keys_are_made_once_and_for_their_owner_only(tmp_path: Path) -> None:
 
 def test_a_free_port_is_free() -> None:
     assert is_free("127.0.0.1", free_port())
+
+
+@pytest.mark.parametrize(
+    "option", [["--event", "Search=maybe"], ["--rename", "Lead"], ["--event", "=on"]]
+)
+def test_a_switch_that_is_none_is_refused(option: list[str], tmp_path: Path) -> None:
+    command = ["destination", "set", "shop.example", "meta", "--access-token", "t", *option]
+    result = CliRunner().invoke(app, [*command, "--data", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "is not NAME=" in result.output

@@ -106,6 +106,18 @@ async def test_the_same_account_again_keeps_its_id(store: Store) -> None:
     assert orjson.loads(opened)["access_token"] == "newer"
 
 
+async def test_switches_stay_until_they_are_set_anew(store: Store) -> None:
+    await store.add_domain("shop.example", "Org", {})
+    first = {"limitedDataUse": True, "enabled": False, "events": {"Search": False}}
+    await store.set_destination("shop.example", "meta", META, first)
+    second = {"enabled": True, "events": {"Lead": False}, "eventNames": {"Lead": "Contact"}}
+    changed = await store.set_destination("shop.example", "meta", META, second)
+    found = changed.destination
+    assert (found.limited_data_use, found.advanced_matching, found.enabled) == (True, True, True)
+    assert found.events == {"Search": False, "Lead": False}
+    assert found.event_names == {"Lead": "Contact"}
+
+
 async def test_another_account_is_another_destination(store: Store) -> None:
     await store.add_domain("shop.example", "Org", {})
     await store.set_destination("shop.example", "meta", META)

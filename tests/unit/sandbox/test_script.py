@@ -57,6 +57,26 @@ async def test_slow_takes_its_time_and_then_answers(probe: Probe, sample: Sample
     assert probe.slept == [2.0]
 
 
+async def test_a_poisoned_event_is_refused_as_a_bad_one(probe: Probe, sample: Sample) -> None:
+    await probe.script(sample.slug, {"kind": "poison", "event": 0}, {"kind": "poison", "event": 7})
+    await raw(probe, sample)
+    await raw(probe, sample)
+    await raw(probe, sample)
+    assert await accepted(probe) == [False, True, True]
+
+
+async def test_the_poisoned_event_is_the_one_that_is_named(probe: Probe) -> None:
+    reddit = SAMPLES["reddit"]
+    first, second = reddit.event(), reddit.event()
+    second["metadata"] = second["metadata"] | {"conversion_id": "another"}
+    await probe.script("reddit", {"kind": "poison", "event": 1})
+    body = reddit.body(first, second)
+    async with probe.client.post(reddit.path, json=body, **reddit.auth()) as response:
+        assert response.status == 400
+        fields = (await response.json())["error"]["fields"]
+    assert ["events[1]" in field["field"] for field in fields] == [True]
+
+
 THROTTLES: dict[str, tuple[int, Any]] = {
     "meta": (403, lambda body: body["error"]["code"] == 4),
     "tiktok": (401, lambda body: body["code"] == 40100),

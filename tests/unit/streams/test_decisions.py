@@ -1,6 +1,8 @@
 """The pure steps: decode, dedupe, enrich, route, fan out."""
 
-from typing import Any
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import pytest
@@ -25,6 +27,9 @@ from tests.unit.streams.road import (
     raw,
     sent,
 )  # fmt: skip
+
+if TYPE_CHECKING:
+    from platforms.base import Platform
 
 CANARY = "canary@example.com"
 
@@ -214,6 +219,22 @@ def test_every_destination_gets_one_record() -> None:
     }
     assert delivered == {f"dst_{slug}" for slug in PLATFORMS}
     assert len(records) == len(SHOP.destinations)
+
+
+def test_what_alone_fills_a_request_is_skipped() -> None:
+    narrow = SimpleNamespace(**vars(PLATFORMS["meta"]))
+    narrow.LIMITS = replace(narrow.LIMITS, max_body_bytes=1_400)
+    shop = domain(destinations=[ROWS[0]])
+    for words, fate in (("mug", None), ("mug " * 200, Reason.OVERSIZE)):
+        (record,) = fan_out(
+            raw(customData={"currency": "EUR", "value": 1, "searchString": words[:1000]}),
+            shop,
+            {"meta": cast("Platform", narrow)},
+            source="raw-events-0-0",
+            first=None,
+            now_ms=1,
+        )
+        assert [o.reason for o in outcomes([record])] == ([fate] if fate else [])
 
 
 def test_a_repeat_is_told_for_every_destination_and_sent_to_none() -> None:
