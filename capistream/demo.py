@@ -22,6 +22,7 @@ from runtime.clock import Clock, SystemClock
 from runtime.errors import CapistreamError
 from runtime.lifecycle import Shutdown
 from runtime.settings import Settings
+from runtime.vault import DomainTokens
 from schemas.config import DomainConfig
 from schemas.outcome import Outcome
 
@@ -75,8 +76,11 @@ async def register_demo_shop(stack: Stack) -> tuple[DomainConfig, str]:
     """The demo shop, with one destination per platform, all pointing at the sandbox."""
     store = stack.store()
     try:
-        added = await store.add_domain(HOST, "Demo", {"defaultCountry": "DE"})
-        config = added.config
+        found = [config for config in await store.configs() if config.host == HOST]
+        if not found:
+            added = await store.add_domain(HOST, "Demo", {"defaultCountry": "DE"})
+            found = [added.config]
+        (config,) = found
         for slug, platform in PLATFORMS.items():
             fields = {"access_token": f"demo-token-of-{slug}", "pixel_id": f"demo{slug}1"}
             if platform.Credentials.account_field == "ad_account_id":
@@ -86,7 +90,8 @@ async def register_demo_shop(stack: Stack) -> tuple[DomainConfig, str]:
     finally:
         await store.close()
     await publish(stack.settings, [config])
-    return config, added.domain_token
+    tokens = DomainTokens(stack.settings.tokens)
+    return config, tokens.issue(config.domain_id, config.token_generation)
 
 
 async def _collect(

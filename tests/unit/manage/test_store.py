@@ -1,5 +1,6 @@
 """The store on SQLite: what is refused, what is kept, and how."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -116,6 +117,18 @@ async def test_switches_stay_until_they_are_set_anew(store: Store) -> None:
     assert (found.limited_data_use, found.advanced_matching, found.enabled) == (True, True, True)
     assert found.events == {"Search": False, "Lead": False}
     assert found.event_names == {"Lead": "Contact"}
+
+
+async def test_changes_at_the_same_time_follow_one_another(store: Store) -> None:
+    await store.add_domain("shop.example", "Org", {})
+    changes = [
+        store.set_destination("shop.example", "meta", META | {"pixel_id": str(number)})
+        for number in range(5)
+    ]
+    configs = [changed.config for changed in await asyncio.gather(*changes)]
+    configs.sort(key=lambda config: config.revision)
+    assert [config.revision for config in configs] == [2, 3, 4, 5, 6]
+    assert [len(config.destinations) for config in configs] == [1, 2, 3, 4, 5]
 
 
 async def test_another_account_is_another_destination(store: Store) -> None:
