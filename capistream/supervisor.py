@@ -57,10 +57,10 @@ class Supervisor:
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
 
-    async def stop(self, order: Sequence[str] = ()) -> None:
+    async def stop(self, order: Sequence[str]) -> None:
         """End the children one after the other, in the order of their names in ``order``."""
         self._stopping.set()
-        for child in sorted(self.children, key=lambda c: order.index(c.name) if order else 0):
+        for child in sorted(self.children, key=lambda c: order.index(c.name)):
             await _end(child)
 
     async def stop_together(self) -> None:

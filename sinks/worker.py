@@ -121,9 +121,7 @@ class Sinks:
 
     def _bury(self, record: ConsumedRecord, position: Position, detail: str) -> None:
         dead = DeadLetter.of(record, DeadLetterReason.UNDECODABLE, detail)
-        self._watch(asyncio.create_task(self._record([dead.to_record()], [position])))
-
-    def _watch(self, task: asyncio.Task[None]) -> None:
+        task = asyncio.create_task(self._record([dead.to_record()], [position]))
         self._burials.add(task)
         task.add_done_callback(self._burials.discard)
 
