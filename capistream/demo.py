@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -45,7 +45,7 @@ async def run_demo(
         settings_for("demo", directory)
         clock = SystemClock()
         say = _silent if as_json else output.console.print
-        say("Starting Kafka, Valkey, the sandbox, gateway, streams and sinks …")
+        say("Starting Kafka, Valkey, the sandbox, gateway, streams, sinks and audit …")
         async with Stack(directory, clock, embedded=True, port=port, quiet=True) as stack:
             domain, token = await register_demo_shop(stack)
             events = bring_to_now(read_events(read_file(str(EVENTS_FILE))), clock.now_ms() // 1000)
@@ -62,8 +62,8 @@ async def run_demo(
             else:
                 output.console.print(_outcome_table(events, sent.event_ids, outcomes))
                 output.console.print(_received_table(received))
-            if len(outcomes) < expected:
-                raise CapistreamError(f"only {len(outcomes)} of {expected} outcomes came")
+            if (told := _fates(outcomes)) < expected:
+                raise CapistreamError(f"only {told} of {expected} outcomes came")
             if keep:
                 output.print_fields(
                     stack.describe() | {"host": HOST, "domainToken": token}, as_json=as_json
@@ -108,7 +108,7 @@ async def _collect(
         for outcome in read_outcomes(settings, follow=True, should_stop=should_stop):
             if outcome.outcome.is_final:
                 found.append(outcome)
-            if len(found) >= expected:
+            if _fates(found) >= expected:
                 break
         return found
 
@@ -129,7 +129,8 @@ def _rows(event_ids: Sequence[str], outcomes: Sequence[Outcome]) -> list[dict[st
     record that lies first in the log is the one that was sent first."""
     by_record: dict[str, dict[str, dict[str, Outcome]]] = defaultdict(lambda: defaultdict(dict))
     for outcome in outcomes:
-        by_record[outcome.event_id][outcome.source][outcome.platform] = outcome
+        row = by_record[outcome.event_id][outcome.source]
+        row.update(dict.fromkeys(_platforms_of(outcome), outcome))
     queues = {
         event_id: iter(
             found for _, found in sorted(records.items(), key=lambda item: _offset(item[0]))
@@ -137,6 +138,16 @@ def _rows(event_ids: Sequence[str], outcomes: Sequence[Outcome]) -> list[dict[st
         for event_id, records in by_record.items()
     }
     return [next(queues.get(event_id, iter(())), {}) for event_id in event_ids]
+
+
+def _platforms_of(outcome: Outcome) -> Collection[str]:
+    """Slugs of the platforms that it speaks of: that of an event as a whole, of all."""
+    return PLATFORMS if outcome.platform is None else (outcome.platform,)
+
+
+def _fates(outcomes: Sequence[Outcome]) -> int:
+    """For how many deliveries these outcomes stand."""
+    return sum(len(_platforms_of(outcome)) for outcome in outcomes)
 
 
 def _offset(source: str) -> int:

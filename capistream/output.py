@@ -68,7 +68,7 @@ def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
         return
     line = Text()
     line.append(f"{outcome.outcome:<10}", style=COLOURS[outcome.outcome])
-    line.append(f"{outcome.platform:<10} {outcome.event_name:<16} {outcome.event_id}")
+    line.append(f"{outcome.platform or '-':<10} {outcome.event_name:<16} {outcome.event_id}")
     for extra in (outcome.reason, outcome.code, outcome.detail):
         if extra is not None:
             line.append(f"  {extra}", style="dim")

@@ -60,6 +60,29 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Where an object of the platform's batch keeps what we must know of it, as paths of keys.
+
+    A sender may have written such an object itself (``POST /v1/pmw-events``); ``platforms.blocks``
+    reads it.
+    """
+
+    name: tuple[str, ...]
+    id: tuple[str, ...] | None
+    """None when the platform knows no event ids."""
+    time: tuple[str, ...] | None
+    """None when the platform takes no time: then it is the time of receipt."""
+    time_unit_ms: int = 1000
+    """What one unit of a time is: 1000 for seconds, 1 for milliseconds."""
+    demands_id: bool = False
+    """Whether the platform refuses an event without an id."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """What the platform demands and a sender may leave out: plain values, by key."""
+    reserved: frozenset[str] = frozenset()
+    """Keys that the request has beside the object's own: a sender's would overrule them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One HTTP call, without the base URL, which is a setting."""
 
@@ -125,6 +148,7 @@ class Platform(Protocol):
     BASE_URL: str
     """Scheme and host of the vendor's API, without a trailing slash."""
     LIMITS: Limits
+    BLOCK: Block
     Credentials: type[AccountCredentials]
 
     def payload(self, event: Event, destination: Destination) -> dict[str, Any] | Skip:

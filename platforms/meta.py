@@ -16,7 +16,7 @@ from pydantic import StringConstraints
 
 from platforms import answers, identity
 from platforms.accounts import PixelCredentials
-from platforms.base import Fate, Limits, Request, Response, Verdict
+from platforms.base import Block, Fate, Limits, Request, Response, Verdict
 from platforms.commerce import Basket, as_number, basket, content_type
 from platforms.mapping import array, is_limited, present, renamed
 from schemas.config import Destination
@@ -34,6 +34,12 @@ LIMITS = Limits(
     max_age_seconds=7 * 86400,
     max_ahead_seconds=60,
     dedupe_window_seconds=48 * 3600,
+)
+BLOCK = Block(
+    name=("event_name",),
+    id=("event_id",),
+    time=("event_time",),
+    defaults={"action_source": "website"},
 )
 
 EVENT_NAMES: Final = {

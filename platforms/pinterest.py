@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 from platforms import answers, identity
 from platforms.accounts import AccountId, TokenCredentials
-from platforms.base import Fate, Limits, Request, Response, Verdict
+from platforms.base import Block, Fate, Limits, Request, Response, Verdict
 from platforms.commerce import Basket, as_text, basket
 from platforms.mapping import array, is_limited, present, renamed
 from schemas.config import Destination
@@ -26,6 +26,13 @@ LIMITS = Limits(
     max_body_bytes=2_000_000,
     max_age_seconds=7 * 86400,
     dedupe_window_seconds=24 * 3600,
+)
+BLOCK = Block(
+    name=("event_name",),
+    id=("event_id",),
+    time=("event_time",),
+    demands_id=True,
+    defaults={"action_source": "web"},
 )
 
 EVENT_NAMES: Final = {

@@ -14,7 +14,7 @@ import orjson
 
 from platforms import answers, identity
 from platforms.accounts import PixelCredentials
-from platforms.base import Fate, Limits, Request, Response, Verdict
+from platforms.base import Block, Fate, Limits, Request, Response, Verdict
 from platforms.commerce import Basket, as_number, basket
 from platforms.mapping import array, is_limited, present, renamed
 from schemas.config import Destination
@@ -30,6 +30,13 @@ LIMITS = Limits(
     max_body_bytes=3_000_000,
     max_age_seconds=7 * 86400,
     dedupe_window_seconds=48 * 3600,
+)
+BLOCK = Block(
+    name=("type", "tracking_type"),
+    id=("metadata", "conversion_id"),
+    time=("event_at",),
+    time_unit_ms=1,
+    defaults={"action_source": "WEBSITE"},
 )
 
 TRACKING_TYPES: Final = {

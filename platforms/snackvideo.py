@@ -10,14 +10,14 @@ here, so none is sent. **There is no event id**: SnackVideo cannot tell a repeat
 event, so what is posted twice, after a timeout or a crash, is counted twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
 from platforms import answers, identity
 from platforms.accounts import PixelCredentials
-from platforms.base import Fate, Limits, Request, Response, Verdict
+from platforms.base import Block, Fate, Limits, Request, Response, Verdict
 from platforms.commerce import Basket, as_number, basket, content_type
 from platforms.mapping import is_limited, present, renamed
 from schemas.config import Destination
@@ -29,6 +29,22 @@ NAME = "SnackVideo"
 BASE_URL = "https://www.adsnebula.com"
 # Neither age nor size has a known limit; seven days is what most platforms here take.
 LIMITS = Limits(max_events=1, max_body_bytes=1_000_000, max_age_seconds=7 * 86400)
+_FIXED: Final[Mapping[str, Any]] = {
+    # An integer; a boolean is refused (10002).
+    "is_attributed": 1,
+    "mmpcode": "PL",
+    "pixelSdkVersion": "9.9.9",
+    "testFlag": False,
+    "trackFlag": False,
+}
+# An event shares the request's object with account and token, and the last of two keys counts.
+BLOCK = Block(
+    name=("event_name",),
+    id=None,
+    time=None,
+    defaults=_FIXED,
+    reserved=frozenset({"access_token", "pixelId"}),
+)
 
 EVENT_NAMES: Final = {
     # SnackVideo has no word for a mere page; most integrations say this.
@@ -101,12 +117,7 @@ def payload(event: Event, destination: Destination) -> dict[str, Any] | Skip:
     return {
         "clickid": click_id,
         "event_name": name,
-        # An integer; a boolean is refused (10002).
-        "is_attributed": 1,
-        "mmpcode": "PL",
-        "pixelSdkVersion": "9.9.9",
-        "testFlag": False,
-        "trackFlag": False,
+        **_FIXED,
         "properties": orjson.dumps(_properties(event, goods)).decode(),
     }
 

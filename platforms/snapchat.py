@@ -15,7 +15,7 @@ import orjson
 
 from platforms import answers, identity
 from platforms.accounts import PixelCredentials
-from platforms.base import Fate, Limits, Request, Response, Verdict
+from platforms.base import Block, Fate, Limits, Request, Response, Verdict
 from platforms.commerce import Basket, as_number, as_text, basket
 from platforms.mapping import array, is_limited, present, renamed
 from schemas.config import Destination
@@ -31,6 +31,13 @@ LIMITS = Limits(
     max_body_bytes=2_000_000,
     max_age_seconds=7 * 86400,
     dedupe_window_seconds=48 * 3600,
+)
+# Snap's own tags send milliseconds too, but its reference has seconds only.
+BLOCK = Block(
+    name=("event_name",),
+    id=("event_id",),
+    time=("event_time",),
+    defaults={"action_source": "WEB"},
 )
 
 EVENT_NAMES: Final = {

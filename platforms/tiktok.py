@@ -14,7 +14,7 @@ import orjson
 
 from platforms import answers, identity
 from platforms.accounts import PixelCredentials
-from platforms.base import Fate, Limits, Request, Response, Verdict
+from platforms.base import Block, Fate, Limits, Request, Response, Verdict
 from platforms.commerce import Basket, as_number, basket, content_type
 from platforms.mapping import array, is_limited, present, renamed
 from schemas.config import Destination
@@ -32,6 +32,7 @@ LIMITS = Limits(
     max_age_seconds=28 * 86400,
     dedupe_window_seconds=48 * 3600,
 )
+BLOCK = Block(name=("event",), id=("event_id",), time=("event_time",))
 
 EVENT_NAMES: Final = {
     EventName.PAGE_VISIT: "Pageview",

@@ -13,6 +13,15 @@ EVENTS_ACCEPTED: Final = Counter(
     "capistream_events_accepted_total",
     "Events that Kafka acknowledged before the gateway answered 2xx.",
 )
+EVENTS_WITHHELD: Final = Counter(
+    "capistream_events_withheld_total",
+    "Accepted events that go to nobody: a program's, or a client's that the shop excludes.",
+    ["reason"],
+)
+UNCHECKED_REQUESTS: Final = Counter(
+    "capistream_unchecked_requests_total",
+    "Requests that were let in without asking the limits, because Redis did not answer.",
+)
 UNKNOWN_KEYS: Final = Counter(
     "capistream_unknown_keys_total",
     "Keys in events that no schema knows and that were left out.",

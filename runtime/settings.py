@@ -148,8 +148,12 @@ class GatewaySettings(Section):
     """Networks (CIDR, with commas) whose X-Forwarded-For is believed."""
     max_requests_in_flight: Annotated[int, Field(ge=1)] = 2000
     """Requests that one process works at once; one more is answered 503."""
+    requests_per_minute: Annotated[int, Field(ge=0)] = 120
+    """Requests of one client to one domain in any 60 seconds; 0: any number."""
     body_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
     """How long a client may take to send its body."""
+    idle_timeout_seconds: Annotated[float, Field(gt=0)] = 75.0
+    """How long a connection may take to bring the head of its next request."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that share the port."""
 

@@ -1,11 +1,12 @@
 """A domain's configuration as it travels on ``domain-configs``: whole, credentials sealed."""
 
 from enum import StrEnum
-from typing import Annotated
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
-from schemas.event import Currency
+from schemas.lenient import Currency
 from schemas.wire import SCHEMA_VERSION, Wire
 
 DEFAULT_DEDUPE_WINDOW_SECONDS = 48 * 3600
@@ -44,6 +45,16 @@ class Destination(Wire):
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+$")]
 
 
+def _read_network(value: Any) -> Any:
+    return ip_network(value.strip()) if isinstance(value, str) else value
+
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_read_network)]
+"""One address, or a network as CIDR."""
+
+AgentPart = Annotated[str, StringConstraints(min_length=3, max_length=200)]
+
+
 class DomainConfig(Wire):
     """One storefront host and everything that its events need to be judged and sent."""
 
@@ -63,6 +74,14 @@ class DomainConfig(Wire):
     default_currency: Currency = None
     allowed_origins: tuple[Origin, ...] = ()
     """Origins (https://m.shop.example) that may send from a browser besides the host's own."""
+    excluded_addresses: tuple[Network, ...] = ()
+    """Clients (CIDR) whose events go to nobody: the shop's own staff, its monitoring."""
+    excluded_agents: tuple[
+        Annotated[str, StringConstraints(min_length=3, max_length=200)], ...
+    ] = ()
+    """Parts of user agents, in any case of letters, whose events go to nobody."""
+    monthly_events: Annotated[int, Field(ge=0)] | None = None
+    """How many events the organisation may have forwarded in a calendar month (UTC); None: any."""
     dedupe_window_seconds: int = Field(default=DEFAULT_DEDUPE_WINDOW_SECONDS, ge=1)
     destinations: tuple[Destination, ...] = ()
 

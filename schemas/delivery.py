@@ -23,6 +23,7 @@ class Delivery:
     received_at: int
     source: str
     attempt: int = 0
+    dispatch_key: str | None = None
 
     def key(self) -> bytes:
         """Deliveries of one event to one destination stay in order."""
@@ -34,7 +35,7 @@ class Delivery:
 
     def to_headers(self) -> Headers:
         """Headers in Kafka's form; numbers as decimal text, so that ``kcat`` shows them."""
-        return [
+        headers: Headers = [
             ("schema-version", b"%d" % SCHEMA_VERSION),
             ("domain", self.domain_id.encode()),
             ("destination", self.destination_id.encode()),
@@ -46,6 +47,9 @@ class Delivery:
             ("source", self.source.encode()),
             ("attempt", b"%d" % self.attempt),
         ]
+        if self.dispatch_key is not None:
+            headers.append(("dispatch-key", self.dispatch_key.encode()))
+        return headers
 
     @classmethod
     def from_headers(cls, headers: Iterable[tuple[str, bytes | str | None]] | None) -> Self:
@@ -67,6 +71,7 @@ class Delivery:
                 received_at=number_header(found, "received-at"),
                 source=found["source"],
                 attempt=number_header(found, "attempt"),
+                dispatch_key=found.get("dispatch-key"),
             )
         except KeyError as missing:
             raise ValueError(f"delivery header {missing} is missing") from None
@@ -98,6 +103,7 @@ class Delivery:
             attempt=self.attempt,
             source=self.source,
             firstSource=first_source,
+            dispatchKey=self.dispatch_key,
             receivedAt=self.received_at,
             at=at,
         )

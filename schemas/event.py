@@ -1,35 +1,31 @@
 """The canonical event: what a person did in a shop, before any platform has seen it."""
 
-from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    StrictBool,
-    StringConstraints,
-    field_serializer,
+from pydantic import Field, StrictBool, StringConstraints, field_serializer
+
+from schemas.lenient import (
+    Currency,
+    EventTime,
+    IdNumber,
+    Money,
+    Quantity,
+    blank_is_absent,
+    number_is_id,
 )
-
 from schemas.limits import (
     MAX_CLICK_ID_CHARS,
     MAX_CONTENTS,
     MAX_EMAIL_CHARS,
     MAX_EVENT_ID_CHARS,
-    MAX_EVENT_TIME_SECONDS,
     MAX_ID_CHARS,
-    MAX_MONEY,
-    MAX_MONEY_DECIMALS,
     MAX_NAME_CHARS,
-    MAX_QUANTITY,
     MAX_TEXT_CHARS,
     MAX_URL_CHARS,
     MAX_USER_AGENT_CHARS,
-    MIN_EVENT_TIME_SECONDS,
 )
-from schemas.wire import Wire, blank_is_absent, decimal_from_json, number_is_id
+from schemas.wire import Wire
 
 
 class EventName(StrEnum):
@@ -67,52 +63,15 @@ def _at_most(chars: int) -> StringConstraints:
     return StringConstraints(max_length=chars)
 
 
-# Optional texts; blank means absent.
+# Optional texts; blank means absent. Their length is counted as sent.
 Text = Annotated[Annotated[str, _at_most(MAX_TEXT_CHARS)] | None, blank_is_absent]
 Name = Annotated[Annotated[str, _at_most(MAX_NAME_CHARS)] | None, blank_is_absent]
 Email = Annotated[Annotated[str, _at_most(MAX_EMAIL_CHARS)] | None, blank_is_absent]
 Url = Annotated[Annotated[str, _at_most(MAX_URL_CHARS)] | None, blank_is_absent]
 UserAgent = Annotated[Annotated[str, _at_most(MAX_USER_AGENT_CHARS)] | None, blank_is_absent]
 ClickId = Annotated[Annotated[str, _at_most(MAX_CLICK_ID_CHARS)] | None, blank_is_absent]
-Id = Annotated[Annotated[str, _at_most(MAX_ID_CHARS)] | None, blank_is_absent, number_is_id]
-
-Money = Annotated[
-    Annotated[
-        Decimal,
-        Field(ge=0, le=MAX_MONEY, decimal_places=MAX_MONEY_DECIMALS, allow_inf_nan=False),
-    ]
-    | None,
-    BeforeValidator(decimal_from_json),
-]
-"""An amount in base units of its currency (49.99, not cents)."""
-
-
-def _known_currency(value: str | None) -> str | None:
-    if value is not None and not (len(value) == 3 and value.isascii() and value.isalpha()):
-        msg = "must be an ISO 4217 code of three letters, such as EUR"
-        raise ValueError(msg)
-    return value.upper() if value else None
-
-
-Currency = Annotated[Name, AfterValidator(_known_currency)]
-
-
-def _to_milliseconds(value: Any) -> Any:
-    """Unix seconds (with or without a fraction) or Unix milliseconds, told apart by size."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = "must be a number: Unix time in seconds, such as 1767225600"
-        raise ValueError(msg)  # noqa: TRY004 - pydantic turns ValueError into a field error
-    if not value >= MIN_EVENT_TIME_SECONDS:
-        msg = "must be Unix time in seconds, after 2001"
-        raise ValueError(msg)
-    milliseconds = value if value >= MAX_EVENT_TIME_SECONDS else value * 1000
-    if milliseconds >= MAX_EVENT_TIME_SECONDS * 1000:
-        msg = "must be Unix time in seconds or milliseconds"
-        raise ValueError(msg)
-    return round(milliseconds)
-
-
-EventTime = Annotated[int, BeforeValidator(_to_milliseconds)]
+_IdText = Annotated[str, _at_most(MAX_ID_CHARS)]
+Id = Annotated[_IdText | None, blank_is_absent, number_is_id(_IdText | IdNumber | None)]
 
 
 class UserData(Wire):
@@ -151,7 +110,7 @@ class Content(Wire):
     name: Text = None
     category: Text = None
     brand: Text = None
-    quantity: Annotated[int, Field(ge=0, le=MAX_QUANTITY)] = 1
+    quantity: Quantity = 1
     price: Money = None
 
 
@@ -161,7 +120,7 @@ class CustomData(Wire):
     currency: Currency = None
     value: Money = None
     order_id: Id = None
-    num_items: Annotated[int, Field(ge=0, le=MAX_QUANTITY)] | None = None
+    num_items: Quantity | None = None
     search_string: Text = None
     content_name: Text = None
     content_category: Text = None
@@ -181,7 +140,8 @@ class Event(Wire):
 
     event_id: Annotated[
         Annotated[str, StringConstraints(min_length=1, max_length=MAX_EVENT_ID_CHARS)],
-        BeforeValidator(lambda value: str(value) if type(value) is int else value),
+        # Without one the gateway gives the event an id, so there a blank one is taken.
+        number_is_id(Annotated[str, _at_most(MAX_EVENT_ID_CHARS)] | IdNumber | None),
     ]
     event_name: EventName
     event_time: EventTime

@@ -10,6 +10,7 @@ MAX_EVENTS_PER_REQUEST: Final = 100
 """Events in one request."""
 
 MAX_EVENT_ID_CHARS: Final = 200
+MAX_DISPATCH_KEY_CHARS: Final = 200
 MAX_NAME_CHARS: Final = 100
 MAX_ID_CHARS: Final = 256
 MAX_TEXT_CHARS: Final = 1024

@@ -32,7 +32,9 @@ class Reason(StrEnum):
     """Why. Closed, because it is a metric label and what a merchant filters by; what the vendor
     said stands in ``Outcome.code`` and ``Outcome.detail``."""
 
-    # skipped, before anything is sent
+    # skipped, before anything is sent; the first two for the event as a whole
+    BOT = "bot"
+    EXCLUDED = "excluded"
     NO_CONSENT = "no_consent"
     DESTINATION_DISABLED = "destination_disabled"
     EVENT_DISABLED = "event_disabled"
@@ -48,6 +50,7 @@ class Reason(StrEnum):
     MISSING_URL = "missing_url"
     BAD_CUSTOM_NAME = "bad_custom_name"
     OVERSIZE = "oversize"
+    NO_BLOCK = "no_block"
     # duplicate
     SAME_EVENT_ID = "same_event_id"
     # rejected, expired or passing, after something was sent
@@ -72,8 +75,9 @@ class Outcome(Wire):
     schema_version: int = Field(default=SCHEMA_VERSION, le=SCHEMA_VERSION)
     outcome_id: str
     domain_id: str
-    destination_id: str
-    platform: str
+    destination_id: str | None = None
+    """None: the event as a whole, which went to no destination."""
+    platform: str | None = None
     event_id: str
     event_name: str
     event_time: int
@@ -89,6 +93,8 @@ class Outcome(Wire):
     """Where the accepted event lies: ``topic-partition-offset`` of its raw record."""
     first_source: str | None = None
     """Of a duplicate: where the copy that counts lies."""
+    dispatch_key: str | None = None
+    """The shop's own name for what it sent, when its server sent it."""
     received_at: int
     at: int
     """Unix milliseconds of this outcome."""
@@ -99,7 +105,7 @@ class Outcome(Wire):
         return Record(AUDIT, self.domain_id.encode(), value)
 
 
-def outcome_id(source: str, received_at: int, destination_id: str, passing: str = "") -> str:
+def outcome_id(source: str, received_at: int, destination_id: str | None, passing: str = "") -> str:
     """Name an outcome so that working a record again names it the same.
 
     There is one final outcome per accepted record and destination, so both make up the name, and
@@ -107,5 +113,5 @@ def outcome_id(source: str, received_at: int, destination_id: str, passing: str 
     lives of a broker that starts again from offset 0. ``passing`` (kind and attempt) sets a
     passing outcome apart from the final one.
     """
-    text = f"{source}|{received_at}|{destination_id}|{passing}"
+    text = f"{source}|{received_at}|{destination_id or ''}|{passing}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -10,11 +10,11 @@ from schemas.raw_event import RawEvent
 
 def claim_key(raw: RawEvent) -> str:
     """What must be unique within a domain: the id together with the name, as the platforms have
-    it (one order id may name a Purchase and a Lead)."""
-    event = raw.event
-    name = event.custom_event_name or "" if event.event_name == "Custom" else ""
+    it (one order id may name a Purchase and a Lead). In whose words it came makes no difference."""
+    canonical, own = raw.names
+    name = own or ""
     # The name's length keeps a colon in a name from reading like one between name and id.
-    return f"dedupe:{raw.domain_id}:{event.event_name}:{len(name)}:{name}:{event.event_id}"
+    return f"dedupe:{raw.domain_id}:{canonical}:{len(name)}:{name}:{raw.said.event_id}"
 
 
 def source_token(topic: str, partition: int, offset: int) -> str:

@@ -1,18 +1,27 @@
 """One accepted event → the records that come of it, one or more per destination. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 import orjson
 
 from platforms.base import Platform
 from schemas.config import Destination, DomainConfig
 from schemas.delivery import Delivery
-from schemas.event import Event, EventName
-from schemas.outcome import OutcomeKind, Reason, Skip
-from schemas.raw_event import RawEvent
+from schemas.outcome import Outcome, OutcomeKind, Reason, Skip, outcome_id
+from schemas.raw_event import Blocks, RawEvent
 from schemas.record import Record
 from streams.enrich import enrich
-from streams.route import route
+from streams.route import route, route_block
+
+_Route: TypeAlias = Callable[[Destination, Platform | None], dict[str, Any] | Skip]
+
+_WITHHELD: Final = {
+    Reason.BOT: "The user agent is a program's, not a person's. A server that sends for its "
+    "customer says the customer's own in userData.userAgent.",
+    Reason.EXCLUDED: "The domain's exclusions name this client, by its address or its user agent.",
+}
 
 
 def fan_out(
@@ -26,26 +35,19 @@ def fan_out(
 ) -> list[Record]:
     """A delivery for each destination that is to get the event, an outcome for each that is not.
 
-    ``source`` is where the event's record lies; ``first``, when this is a repeat, where the copy
-    that counts lies.
+    An event that is withheld from all of them has one outcome, for the whole of it. ``source`` is
+    where the event's record lies; ``first``, when this is a repeat, where the copy that counts
+    lies.
     """
-    event = enrich(raw.event, domain) if first is None else raw.event
+    if raw.withheld is not None:
+        return [_withheld(raw, raw.withheld, source, now_ms)]
+    deliveries = [_delivery(raw, destination, source) for destination in domain.destinations]
+    if first is not None:
+        return [_duplicate(delivery, first, now_ms) for delivery in deliveries]
+    decide = _route(raw, domain)
     records = []
-    for destination in domain.destinations:
-        delivery = Delivery(
-            domain_id=domain.domain_id,
-            destination_id=destination.id,
-            platform=destination.platform,
-            event_id=event.event_id,
-            event_name=_told_name(event),
-            event_time=event.event_time,
-            received_at=raw.received_at,
-            source=source,
-        )
-        if first is not None:
-            records.append(_duplicate(delivery, first, now_ms))
-            continue
-        decision = _encode(raw, event, destination, platforms.get(destination.platform))
+    for destination, delivery in zip(domain.destinations, deliveries, strict=True):
+        decision = _encode(decide, destination, platforms.get(destination.platform))
         if isinstance(decision, Skip):
             records.append(_skipped(delivery, decision, now_ms))
         else:
@@ -53,11 +55,16 @@ def fan_out(
     return records
 
 
-def _encode(
-    raw: RawEvent, event: Event, destination: Destination, platform: Platform | None
-) -> bytes | Skip:
+def _route(raw: RawEvent, domain: DomainConfig) -> _Route:
+    said = raw.said
+    if isinstance(said, Blocks):
+        return partial(route_block, raw, said)
+    return partial(route, raw, enrich(said, domain))
+
+
+def _encode(decide: _Route, destination: Destination, platform: Platform | None) -> bytes | Skip:
     """The payload's JSON, unless it alone is more than a request may hold."""
-    decision = route(raw, event, destination, platform)
+    decision = decide(destination, platform)
     if isinstance(decision, Skip):
         return decision
     payload = orjson.dumps(decision)
@@ -70,11 +77,35 @@ def _encode(
     return payload
 
 
-def _told_name(event: Event) -> str:
-    """The name that an outcome shows: a custom event's own, as the merchant knows it."""
-    if event.event_name is EventName.CUSTOM and event.custom_event_name:
-        return event.custom_event_name
-    return event.event_name
+def _delivery(raw: RawEvent, destination: Destination, source: str) -> Delivery:
+    return Delivery(
+        domain_id=raw.domain_id,
+        destination_id=destination.id,
+        platform=destination.platform,
+        event_id=raw.said.event_id,
+        event_name=raw.event_name,
+        event_time=raw.said.event_time,
+        received_at=raw.received_at,
+        source=source,
+        dispatch_key=raw.dispatch_key,
+    )
+
+
+def _withheld(raw: RawEvent, reason: Reason, source: str, now_ms: int) -> Record:
+    return Outcome(
+        outcomeId=outcome_id(source, raw.received_at, None),
+        domainId=raw.domain_id,
+        eventId=raw.said.event_id,
+        eventName=raw.event_name,
+        eventTime=raw.said.event_time,
+        outcome=OutcomeKind.SKIPPED,
+        reason=reason,
+        detail=_WITHHELD.get(reason),
+        source=source,
+        dispatchKey=raw.dispatch_key,
+        receivedAt=raw.received_at,
+        at=now_ms,
+    ).to_record()
 
 
 def _duplicate(delivery: Delivery, first: str, now_ms: int) -> Record:

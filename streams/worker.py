@@ -2,8 +2,9 @@
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import faust
 
@@ -14,13 +15,14 @@ from runtime.errors import CapistreamError
 from runtime.lifecycle import Heartbeat, Shutdown, first_of, stop_at_once
 from runtime.logs import get_logger
 from runtime.producer import RecordProducer
+from runtime.quota import quota_key
 from runtime.redis import connect
 from runtime.settings import KafkaSettings, Settings
 from schemas.config import DomainConfig
 from schemas.dead_letter import DeadLetter, DeadLetterReason
 from schemas.raw_event import RawEvent
 from schemas.record import Record, SourceRecord
-from schemas.topics import RAW_EVENTS
+from schemas.topics import AUDIT, DEAD_LETTERS, RAW_EVENTS
 from streams.claims import Claims
 from streams.decode import UndecodableError, decode
 from streams.dedupe import claim_key, first_source, source_token
@@ -31,12 +33,18 @@ from streams.faust_batches import (
     LedgerTransport,
     batch_scheduler,
 )
+from streams.quota import Quota, correction
 
 log = get_logger(__name__)
 
 GROUP: Final = "streams"
 DELIVERY_TIMEOUT_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 20.0
+
+_Known: TypeAlias = tuple[RawEvent, DomainConfig]
+_Read: TypeAlias = tuple[SourceRecord, _Known | DeadLetter]
+_NOT_FORWARDED: Final = {AUDIT, DEAD_LETTERS}
+"""Everything else that comes of an event is a delivery."""
 
 
 class TooManyFailuresError(CapistreamError):
@@ -46,10 +54,13 @@ class TooManyFailuresError(CapistreamError):
 class Stage:
     """Everything between a batch of ``raw-events`` and the records that come of it."""
 
-    def __init__(self, settings: Settings, feed: ConfigFeed, claims: Claims, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, feed: ConfigFeed, claims: Claims, quota: Quota, clock: Clock
+    ) -> None:
         self._settings = settings.streams
         self._feed = feed
         self._claims = claims
+        self._quota = quota
         self._clock = clock
         self._failures_in_a_row = 0
         self._unknown: set[str] = set()
@@ -62,24 +73,37 @@ class Stage:
         ``TooManyFailuresError`` when hardly anything else happens.
         """
         read = [(record, await self._read(record)) for record in batch]
-        holders = iter(
-            await self._claims.take(
-                [
-                    (claim_key(found[0]), _source(record), found[1].dedupe_window_seconds)
-                    for record, found in read
-                    if not isinstance(found, DeadLetter)
-                ]
-            )
-        )
+        holders = await self._claim(read)
         output: list[Record] = []
+        corrections: Counter[str] = Counter()
         for record, found in read:
             if isinstance(found, DeadLetter):
                 output.append(self._buried(found))
-            else:
-                output += self._guarded(record, *found, holder=next(holders))
+                continue
+            raw, domain = found
+            token = _source(record)
+            holder = holders.get(token)
+            made = self._guarded(record, raw, domain, first_source(token, holder))
+            output += made
+            forwarded = any(one.topic not in _NOT_FORWARDED for one in made)
+            change = correction(raw, token, holder, forwarded=forwarded)
+            if change:
+                corrections[quota_key(domain.org_id, raw.received_at)] += change
+        await self._quota.correct(corrections)
         return output
 
-    async def _read(self, record: SourceRecord) -> tuple[RawEvent, DomainConfig] | DeadLetter:
+    async def _claim(self, read: Sequence[_Read]) -> dict[str, str | None]:
+        """Who holds the claim of each record's event. What is withheld claims nothing: it must
+        not stand in the way of a copy that is not."""
+        wanted = [
+            (claim_key(found[0]), _source(record), found[1].dedupe_window_seconds)
+            for record, found in read
+            if not isinstance(found, DeadLetter) and found[0].withheld is None
+        ]
+        holders = await self._claims.take(wanted)
+        return {token: holder for (_, token, _), holder in zip(wanted, holders, strict=True)}
+
+    async def _read(self, record: SourceRecord) -> _Known | DeadLetter:
         try:
             raw = decode(record.value)
         except UndecodableError as error:
@@ -101,16 +125,11 @@ class Stage:
         return domain
 
     def _guarded(
-        self,
-        record: SourceRecord,
-        raw: RawEvent,
-        domain: DomainConfig,
-        holder: str | None,
+        self, record: SourceRecord, raw: RawEvent, domain: DomainConfig, first: str | None
     ) -> list[Record]:
         """No exception of a transform leaves here: Faust would acknowledge over it."""
         now_ms = self._clock.now_ms()
         token = _source(record)
-        first = first_source(token, holder)
         try:
             records = fan_out(raw, domain, PLATFORMS, source=token, first=first, now_ms=now_ms)
         except Exception as error:
@@ -219,7 +238,8 @@ async def run_streams(settings: Settings, shutdown: Shutdown) -> None:
     )
     app = create_app(settings)
     claims = Claims(redis, clock, settings.kafka.topic_prefix)
-    add_agent(app, settings, Stage(settings, feed, claims, clock), producer)
+    quota = Quota(redis, settings.kafka.topic_prefix)
+    add_agent(app, settings, Stage(settings, feed, claims, quota, clock), producer)
     log.info("Reading the configuration.")
     await first_of(feed.wait_until_caught_up(), shutdown.wait())
     if not shutdown.is_asked:

@@ -29,6 +29,7 @@ deliveries = st.builds(
     received_at=moments,
     source=texts,
     attempt=st.integers(0, 100),
+    dispatch_key=st.none() | texts,
 )
 DELIVERY = Delivery("dom", "dst", "meta", "e-1", "Purchase", 1, 2, "raw-events-0-7")
 
@@ -107,6 +108,15 @@ def test_an_outcome_is_read_back(
     record = outcome.to_record()
     assert (record.topic, record.key) == ("audit", delivery.domain_id.encode())
     assert Outcome.model_validate_json(record.value or b"") == outcome
+    assert outcome.dispatch_key == delivery.dispatch_key
+
+
+def test_an_outcome_of_a_whole_event_is_read_back() -> None:
+    told = DELIVERY.outcome(OutcomeKind.SKIPPED, at=3, reason=Reason.BOT)
+    whole = told.model_copy(update={"destination_id": None, "platform": None})
+    value = whole.to_record().value or b""
+    assert not {"destinationId", "platform"} & orjson.loads(value).keys()
+    assert Outcome.model_validate_json(value) == whole
 
 
 def test_an_outcome_has_the_same_name_when_it_is_told_again() -> None:
@@ -135,14 +145,14 @@ names = st.tuples(
     st.builds("{}-{}-{}".format, st.sampled_from(["raw-events", "replay-events"]),
               st.integers(0, 11), st.integers(0, 99)),
     st.integers(0, 99),
-    st.sampled_from(["dst_1", "dst_2", "dst_12"]),
+    st.sampled_from([None, "dst_1", "dst_2", "dst_12"]),
     st.sampled_from(["", "retrying|0", "retrying|1", "parked|0"]),
 )  # fmt: skip
 
 
 @given(names, names)
 def test_outcomes_share_a_name_only_if_they_are_the_same(
-    one: tuple[str, int, str, str], other: tuple[str, int, str, str]
+    one: tuple[str, int, str | None, str], other: tuple[str, int, str | None, str]
 ) -> None:
     assert (outcome_id(*one) == outcome_id(*other)) == (one == other)
 
@@ -177,12 +187,77 @@ def test_copies_of_an_event_share_a_key() -> None:
     assert RawEvent.key("dom_1", "o-1") == b"dom_1:o-1"
 
 
+BLOCKS: dict[str, Any] = {
+    "eventId": "e", "eventName": "Lead", "eventTime": 5, "byPlatform": {"meta": {"a_b": {"cD": 1}}},
+}  # fmt: skip
+
+
+def test_blocks_are_read_back_as_they_were_written() -> None:
+    raw = RawEvent.model_validate(RAW | {"event": None, "blocks": BLOCKS})
+    assert raw.blocks is raw.said
+    assert raw.blocks is not None
+    assert raw.blocks.by_platform == BLOCKS["byPlatform"]
+    assert RawEvent.model_validate_json(raw.model_dump_json()) == raw
+
+
+@pytest.mark.parametrize("changes", [{"event": None}, {"blocks": BLOCKS}])
+def test_a_raw_event_holds_either_an_event_or_blocks(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="either event or blocks"):
+        RawEvent.model_validate(RAW | changes)
+
+
+@pytest.mark.parametrize("moment", [-1, 10**14 + 1])
+def test_a_moment_that_no_calendar_has_is_refused(moment: int) -> None:
+    with pytest.raises(ValidationError, match="receivedAt"):
+        RawEvent.model_validate(RAW | {"receivedAt": moment})
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"defaultCurrency": "Euro"}, {"defaultCountry": "DEU"}, {"dedupeWindowSeconds": 0}]
+    ("changes", "names", "told"),
+    [
+        ({"eventName": "Lead"}, ("Lead", None), "Lead"),
+        ({"eventName": "Lead", "customEventName": "Club"}, ("Lead", None), "Lead"),
+        ({"eventName": "Custom", "customEventName": "Club"}, ("Custom", "Club"), "Club"),
+        ({"eventName": "Custom"}, ("Custom", None), "Custom"),
+    ],
+)
+def test_an_event_is_named_the_same_in_whose_words_it_came(
+    changes: dict[str, Any], names: tuple[str, str | None], told: str
+) -> None:
+    canonical = RawEvent.model_validate(RAW | {"event": RAW["event"] | changes})
+    block = RawEvent.model_validate(
+        RAW | {"event": None, "blocks": BLOCKS | {"eventName": canonical.event_name}}
+    )
+    assert canonical.names == block.names == names
+    assert canonical.event_name == block.event_name == told
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"defaultCurrency": "Euro"},
+        {"defaultCountry": "DEU"},
+        {"dedupeWindowSeconds": 0},
+        {"excludedAddresses": ["203.0.113.7/24"]},
+        {"excludedAgents": ["ab"]},
+        {"monthlyEvents": -1},
+    ],
 )
 def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         DomainConfig.model_validate(CONFIG | wrong)
+
+
+def test_exclusions_are_read_back() -> None:
+    config = DomainConfig.model_validate(
+        CONFIG
+        | {"excludedAddresses": ["203.0.113.7", "2001:db8::/32"], "excludedAgents": ["Probe"]}
+    )
+    assert [str(network) for network in config.excluded_addresses] == [
+        "203.0.113.7/32",
+        "2001:db8::/32",
+    ]
+    assert DomainConfig.model_validate_json(config.model_dump_json()) == config
 
 
 def test_a_destination_is_found_by_its_id() -> None:

@@ -1,6 +1,7 @@
 """What the tests of this folder put through the stage."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from schemas.raw_event import RawEvent
 from schemas.record import Record
 from schemas.topics import AUDIT, DEAD_LETTERS
 from streams.claims import Claims
+from streams.quota import Quota
 from streams.worker import Stage
 from tests.unit.runtime.clocks import JumpingClock
 
@@ -60,6 +62,14 @@ def raw(received_at: int = RECEIVED_AT, **changes: Any) -> RawEvent:
     return RawEvent.model_validate(envelope(received_at, **changes))
 
 
+def raw_blocks(by_platform: dict[str, Any], **changes: Any) -> RawEvent:
+    """The purchase in the platforms' own words, with changes of its envelope (camelCase)."""
+    blocks = {"eventId": "o-1", "eventName": "Purchase", "eventTime": RECEIVED_AT - 100_000}
+    named = {key: changes.pop(key) for key in blocks if key in changes}
+    body = envelope() | {"door": "pmw-events", "event": None} | changes
+    return RawEvent.model_validate(body | {"blocks": blocks | {"byPlatform": by_platform} | named})
+
+
 def envelope(received_at: int = RECEIVED_AT, **changes: Any) -> dict[str, Any]:
     """The JSON of that."""
     return {
@@ -83,9 +93,9 @@ class Consumed:
     headers: Sequence[tuple[str, bytes | None]] = field(default_factory=list)
 
 
-def consumed(offset: int, **changes: Any) -> Consumed:
-    """The purchase as a record."""
-    return Consumed(offset, orjson.dumps(envelope(**changes)))
+def consumed(offset: int, around: Mapping[str, Any] | None = None, **changes: Any) -> Consumed:
+    """The purchase as a record, with changes, and others of its envelope (``around``)."""
+    return Consumed(offset, orjson.dumps(envelope(**changes) | dict(around or {})))
 
 
 class ClaimsInMemory(Claims):
@@ -104,9 +114,22 @@ class ClaimsInMemory(Claims):
         return holders
 
 
+class QuotaInMemory(Quota):
+    """Counts as Redis keeps them, for as long as the test."""
+
+    def __init__(self, **counts: int) -> None:
+        self.counts = Counter(counts)
+
+    @override
+    async def correct(self, changes: Mapping[str, int]) -> None:
+        """Add them."""
+        self.counts.update(changes)
+
+
 def stage(
     *domains: DomainConfig,
     claims: Claims | None = None,
+    quota: Quota | None = None,
     directory: Path | None = None,
     **limits: Any,
 ) -> Stage:
@@ -119,7 +142,9 @@ def stage(
     for known in domains or [domain()]:
         value = known.model_dump_json().encode()
         feed._apply(ConsumedRecord("domain-configs", 0, 0, b"", value, ()))
-    return Stage(settings, feed, claims or ClaimsInMemory(), JumpingClock())
+    return Stage(
+        settings, feed, claims or ClaimsInMemory(), quota or QuotaInMemory(), JumpingClock()
+    )
 
 
 def outcomes(records: Sequence[Record]) -> list[Outcome]:

@@ -143,7 +143,7 @@ def decide(
     rows = [{"id": "d", "platform": "meta", "account": "1", "sealed": ""} | (destination or {})]
     (target,) = domain(destinations=rows).destinations
     received = raw(received_at, **changes)
-    return route(received, received.event, target, PLATFORMS.get(target.platform))
+    return route(received, event(**changes), target, PLATFORMS.get(target.platform))
 
 
 @pytest.mark.parametrize(

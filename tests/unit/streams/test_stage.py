@@ -25,7 +25,15 @@ from streams import worker
 from streams.claims import Claims
 from streams.worker import Stage, TooManyFailuresError
 from tests.unit.runtime.clocks import JumpingClock
-from tests.unit.streams.road import ClaimsInMemory, Consumed, consumed, outcomes, sent, stage
+from tests.unit.streams.road import (
+    ClaimsInMemory,
+    Consumed,
+    QuotaInMemory,
+    consumed,
+    outcomes,
+    sent,
+    stage,
+)
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -96,12 +104,15 @@ async def test_a_mistake_in_a_mapping_costs_one_event_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(PLATFORMS, "meta", Fragile())
-    batch = [consumed(n, eventId=name) for n, name in enumerate(["a", "fragile", "b"])]
-    records = await stage().work(batch)
+    counted = {"counted": True}
+    batch = [consumed(n, counted, eventId=name) for n, name in enumerate(["a", "fragile", "b"])]
+    quota = QuotaInMemory()
+    records = await stage(quota=quota).work(batch)
     assert event_ids(records) == ["a", "b"]
     (letter,) = dead(records)
     assert (letter.reason, letter.value) == (DeadLetterReason.FAILED_TRANSFORM, batch[1].value)
     assert letter.detail == "KeyError in a transform"
+    assert list(quota.counts.values()) == [-1]
 
 
 def poisoned(*offsets: int) -> list[Consumed]:
