@@ -51,7 +51,7 @@ def read_outcomes(
             records, ends = read_all(consumer, 1000, _POLL_SECONDS)
             unread -= ends
             for record in records:
-                outcome = _outcome(record.value)
+                outcome = read_outcome(record.value)
                 if outcome is not None and outcome.outcome_id not in seen:
                     seen.add(outcome.outcome_id)
                     yield outcome
@@ -73,7 +73,8 @@ def _partitions(consumer: Consumer, settings: Settings) -> list[TopicPartition]:
     return [TopicPartition(topic, number, OFFSET_BEGINNING) for number in found]
 
 
-def _outcome(value: bytes | None) -> Outcome | None:
+def read_outcome(value: bytes | None) -> Outcome | None:
+    """The outcome that the value of a record holds; None, and a line in the log, if it holds none."""
     try:
         return Outcome.model_validate_json(value or b"")
     except ValidationError:

@@ -23,6 +23,7 @@ class ProcessName(StrEnum):
     GATEWAY = "gateway"
     STREAMS = "streams"
     SINKS = "sinks"
+    AUDIT = "audit"
 
 
 def up(
@@ -122,6 +123,14 @@ def sinks(
         raise ConfigError(f"{unknown[0]!r} is not a platform; there are {', '.join(PLATFORMS)}")
     slugs = platform or list(PLATFORMS)
     run_until_shutdown(lambda shutdown: run_sinks(settings, shutdown, slugs))
+
+
+def audit(data: DataDir = None, as_json: LogsAsJson = False) -> None:
+    """Read outcomes and keep what became of the keys that shops' servers ask for."""
+    from audit.worker import run_audit
+
+    settings = settings_for("audit", data, as_json)
+    run_until_shutdown(lambda shutdown: run_audit(settings, shutdown))
 
 
 def sandbox(

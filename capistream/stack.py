@@ -38,6 +38,8 @@ log = get_logger(__name__)
 START_SECONDS: Final = 30.0
 PROCESSES_FILE: Final = "processes.json"
 LOCK_FILE: Final = "up.lock"
+WORKERS: Final = ("streams", "sinks", "audit")
+"""In the order in which an event meets them."""
 
 
 class Stack:
@@ -182,7 +184,7 @@ class Stack:
             await store.close()
 
     async def _start_workers(self) -> None:
-        beats = {name: Heartbeat(self.directory, name) for name in ("streams", "sinks")}
+        beats = {name: Heartbeat(self.directory, name) for name in WORKERS}
         for name, beat in beats.items():
             beat.forget()
             await self._supervisor.start(self._ours(name))
@@ -190,7 +192,7 @@ class Stack:
         async def work() -> bool:
             return all(beat.age_seconds(self._clock) is not None for beat in beats.values())
 
-        await self._wait(work, "streams or sinks")
+        await self._wait(work, f"{', '.join(WORKERS[:-1])} or {WORKERS[-1]}")
 
     def _write_stack(self, document: Mapping[str, object]) -> None:
         path = self.directory / STACK_FILE
@@ -199,7 +201,10 @@ class Stack:
 
     def _write_processes(self) -> None:
         path = self.directory / PROCESSES_FILE
-        path.write_bytes(orjson.dumps(self.describe(), option=orjson.OPT_INDENT_2))
+        # Whoever reads it while a process is started again must not find half of it.
+        whole = path.with_suffix(".new")
+        whole.write_bytes(orjson.dumps(self.describe(), option=orjson.OPT_INDENT_2))
+        whole.replace(path)
 
     def _ours(self, name: str, *arguments: str) -> Child:
         command = [sys.executable, "-m", "capistream", name, "--data", str(self.directory)]
@@ -240,7 +245,7 @@ class Stack:
 
     async def _stop(self) -> None:
         """The door first, then each stage after what feeds it, the log last."""
-        await self._supervisor.stop(["gateway", "streams", "sinks", "sandbox", "valkey", "broker"])
+        await self._supervisor.stop(["gateway", *WORKERS, "sandbox", "valkey", "broker"])
         for name in (STACK_FILE, PROCESSES_FILE):
             (self.directory / name).unlink(missing_ok=True)
         if self._lock is not None:

@@ -12,6 +12,7 @@ import yaml
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from capistream.stack import WORKERS
 from platforms.registry import PLATFORMS
 from runtime.settings import PREFIX, Settings, load_settings
 from tests.kafka.container import IMAGE as TESTED_KAFKA_IMAGE
@@ -140,6 +141,12 @@ def test_what_runs_on_has_a_health_check(service: str) -> None:
     }
 
     assert ("healthcheck" in SERVICES[service]) != (service in once)
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_each_worker_is_asked_for_its_own_beat(worker: str) -> None:
+    assert SERVICES[worker]["command"] == [worker]
+    assert SERVICES[worker]["healthcheck"]["test"] == ["CMD", "capistream", "health", worker]
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -45,8 +45,8 @@ def test_the_help_of_a_destination_names_every_platform(slug: str) -> None:
 
 def test_the_commands_there_are() -> None:
     assert {
-        "up", "gateway", "streams", "sinks", "sandbox", "health", "settings", "send", "outcomes",
-        "demo", "topics", "domain", "destination",
+        "up", "gateway", "streams", "sinks", "audit", "sandbox", "health", "settings", "send",
+        "outcomes", "demo", "topics", "domain", "destination",
     } <= {command[0] for command in commands() if command}  # fmt: skip
 
 
