@@ -63,33 +63,65 @@ def topics_check(data: DataDir = None, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
+Host = Annotated[str, typer.Argument(help="The storefront's host, such as shop.example.")]
+Strict = Annotated[
+    bool | None, typer.Option("--strict/--lenient", help="Refuse events with unknown keys.")
+]
+Country = Annotated[
+    str | None, typer.Option(help="Country of phone numbers without a country code (DE).")
+]
+Currency = Annotated[
+    str | None, typer.Option(help="Currency of values that come without one (EUR).")
+]
+Origins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--origin", help="Origin (https://m.shop.example) that may send too; may be repeated."
+    ),
+]
+ExcludedAddresses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude-address",
+        help="Address or network (CIDR) whose events go to nobody; may be repeated.",
+    ),
+]
+ExcludedAgents = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude-agent", help="Part of a user agent whose events go to nobody; may be repeated."
+    ),
+]
+MonthlyEvents = Annotated[
+    int | None,
+    typer.Option(min=0, help="Events that the organisation may have forwarded in a month."),
+]
+
+
 @domain_app.command("add")
 def domain_add(
-    host: Annotated[str, typer.Argument(help="The storefront's host, such as shop.example.")],
+    host: Host,
     org: Annotated[str, typer.Option(help="The organisation that owns it; made when new.")],
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse events with unknown keys.")
-    ] = False,
-    country: Annotated[
-        str | None, typer.Option(help="Country of phone numbers without a country code (DE).")
-    ] = None,
-    currency: Annotated[
-        str | None, typer.Option(help="Currency of values that come without one (EUR).")
-    ] = None,
-    origin: Annotated[
-        list[str] | None,
-        typer.Option(help="Origin (https://m.shop.example) that may send too; may be repeated."),
-    ] = None,
+    strict: Strict = None,
+    country: Country = None,
+    currency: Currency = None,
+    origins: Origins = None,
+    excluded_addresses: ExcludedAddresses = None,
+    excluded_agents: ExcludedAgents = None,
+    monthly_events: MonthlyEvents = None,
     data: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Add a storefront host. Its sync token is shown this once."""
-    options = {
-        "strict": strict,
-        "defaultCountry": country,
-        "defaultCurrency": currency,
-        "allowedOrigins": origin or [],
-    }
+    options = _given(
+        strict=strict,
+        defaultCountry=country,
+        defaultCurrency=currency,
+        allowedOrigins=origins,
+        excludedAddresses=excluded_addresses,
+        excludedAgents=excluded_agents,
+        monthlyEvents=monthly_events,
+    )
     added = _change(data, lambda store: store.add_domain(host, org, options))
     output.print_fields(
         {
@@ -99,6 +131,35 @@ def domain_add(
             "syncToken": added.sync_token,
         },
         as_json=as_json,
+    )
+
+
+@domain_app.command("set")
+def domain_set(
+    host: Host,
+    strict: Strict = None,
+    country: Country = None,
+    currency: Currency = None,
+    origins: Origins = None,
+    excluded_addresses: ExcludedAddresses = None,
+    excluded_agents: ExcludedAgents = None,
+    monthly_events: MonthlyEvents = None,
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change how a host's events are taken: what is given replaces what was, the rest stays."""
+    options = _given(
+        strict=strict,
+        defaultCountry=country,
+        defaultCurrency=currency,
+        allowedOrigins=origins,
+        excludedAddresses=excluded_addresses,
+        excludedAgents=excluded_agents,
+        monthlyEvents=monthly_events,
+    )
+    changed = _change(data, lambda store: store.set_domain(host, options))
+    output.print_fields(
+        {"domainId": changed.config.domain_id, "revision": changed.config.revision}, as_json=as_json
     )
 
 

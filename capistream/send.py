@@ -18,6 +18,9 @@ NOT_YET_SECONDS: Final = 10.0
 """How long a host that the gateway does not know yet is tried again: a domain that was added a
 moment ago is on its way there."""
 
+BUSY_SECONDS: Final = 180.0
+"""How long a body is sent again to a gateway that asks to come later, as a shop would."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -110,7 +113,8 @@ async def send_events(
 
 
 async def _post(session: aiohttp.ClientSession, url: str, body: bytes, clock: Clock) -> Any:
-    deadline = clock.monotonic() + NOT_YET_SECONDS
+    not_yet_until = clock.monotonic() + NOT_YET_SECONDS
+    busy_until = clock.monotonic() + BUSY_SECONDS
     while True:
         try:
             async with session.post(url, data=body) as response:
@@ -120,13 +124,16 @@ async def _post(session: aiohttp.ClientSession, url: str, body: bytes, clock: Cl
         if response.status == 200:
             return answer
         refusal = answer["error"]
-        if refusal["code"] != "domain_not_configured" or clock.monotonic() > deadline:
-            where = f"{refusal['field']}: " if "field" in refusal else ""
-            raise CapistreamError(
-                f"the gateway answered {response.status} {refusal['code']}: "
-                f"{where}{refusal['message']}"
-            )
-        await clock.sleep(0.2)
+        match refusal["code"]:
+            case "domain_not_configured" if clock.monotonic() < not_yet_until:
+                await clock.sleep(0.2)
+            case "rate_limited" | "unavailable" if clock.monotonic() < busy_until:
+                await clock.sleep(int(response.headers.get("Retry-After", 1)))
+            case code:
+                where = f"{refusal['field']}: " if "field" in refusal else ""
+                raise CapistreamError(
+                    f"the gateway answered {response.status} {code}: {where}{refusal['message']}"
+                )
 
 
 def read_file(path: str) -> bytes:

@@ -9,6 +9,12 @@ PREFLIGHT_SECONDS: Final = 24 * 3600
 """How long a browser may keep the answer to a preflight; Chromium keeps it for two hours."""
 
 
+READABLE_HEADERS: Final = (
+    "Retry-After, X-Request-Id, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
+)
+"""What a page's script may read of an answer besides its body."""
+
+
 def is_allowed(origin: str, domain: DomainConfig) -> bool:
     """Whether a page of ``origin`` belongs to the storefront.
 
@@ -18,7 +24,10 @@ def is_allowed(origin: str, domain: DomainConfig) -> bool:
     """
     if origin in domain.allowed_origins:
         return True
-    page = urlsplit(origin)
+    try:
+        page = urlsplit(origin)
+    except ValueError:
+        return False
     if page.scheme != "https" or not page.hostname:
         return False
     shop = page.hostname.removeprefix("www.")
@@ -28,7 +37,11 @@ def is_allowed(origin: str, domain: DomainConfig) -> bool:
 
 def answer_headers(origin: str) -> dict[str, str]:
     """What lets the page read the answer."""
-    return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Expose-Headers": READABLE_HEADERS,
+        "Vary": "Origin",
+    }
 
 
 def preflight_headers(origin: str) -> dict[str, str]:

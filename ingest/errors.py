@@ -9,6 +9,8 @@ from typing import Final
 import orjson
 from aiohttp import web
 
+from ingest.validate import TOO_LARGE, InvalidPayloadError
+
 
 class ErrorCode(StrEnum):
     """What a client can act on. The names are the replaced API's where it has one."""
@@ -16,6 +18,8 @@ class ErrorCode(StrEnum):
     DOMAIN_NOT_CONFIGURED = "domain_not_configured"
     SUBSCRIPTION_INACTIVE = "subscription_inactive"
     INVALID_TOKEN = "invalid_token"  # noqa: S105 - a code, not a token
+    RATE_LIMITED = "rate_limited"
+    REQUEST_LIMIT_EXCEEDED = "request_limit_exceeded"
     INVALID_PAYLOAD = "invalid_payload"
     UNAVAILABLE = "unavailable"
     NOT_FOUND = "not_found"
@@ -27,6 +31,8 @@ STATUS: Final = {
     ErrorCode.DOMAIN_NOT_CONFIGURED: HTTPStatus.NOT_FOUND,
     ErrorCode.SUBSCRIPTION_INACTIVE: HTTPStatus.FORBIDDEN,
     ErrorCode.INVALID_TOKEN: HTTPStatus.UNAUTHORIZED,
+    ErrorCode.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+    ErrorCode.REQUEST_LIMIT_EXCEEDED: HTTPStatus.TOO_MANY_REQUESTS,
     ErrorCode.INVALID_PAYLOAD: HTTPStatus.BAD_REQUEST,
     ErrorCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
@@ -68,3 +74,30 @@ RETRY_AFTER_SECONDS: Final = 2
 def unavailable(message: str) -> RefusedError:
     """503: nothing is wrong with the request; send it again."""
     return RefusedError(ErrorCode.UNAVAILABLE, message, retry_after_seconds=RETRY_AFTER_SECONDS)
+
+
+def as_refusal(error: Exception) -> RefusedError | None:
+    """The refusal that an error of ours or of aiohttp's stands for; None when it is unexpected."""
+    match error:
+        case RefusedError():
+            return error
+        case InvalidPayloadError():
+            return RefusedError(ErrorCode.INVALID_PAYLOAD, error.message, error.field)
+        case web.HTTPNotFound():
+            return RefusedError(ErrorCode.NOT_FOUND, "there is no such route")
+        case web.HTTPMethodNotAllowed():
+            return RefusedError(
+                ErrorCode.METHOD_NOT_ALLOWED,
+                "this route has other methods",
+                headers={"Allow": error.headers["Allow"]},
+            )
+        case web.HTTPRequestEntityTooLarge():
+            return RefusedError(ErrorCode.INVALID_PAYLOAD, TOO_LARGE)
+        case web.RequestPayloadError():
+            return RefusedError(
+                ErrorCode.INVALID_PAYLOAD, "the body is not what its Content-Encoding says"
+            )
+        case web.HTTPException():
+            return RefusedError(ErrorCode.INVALID_PAYLOAD, error.reason)
+        case _:
+            return None

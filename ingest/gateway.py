@@ -7,21 +7,39 @@ from typing import Final
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.exceptions import RedisError
 
 from ingest import cors
-from ingest.context import ADMIN, CLOCK, FEED, PRODUCER, REQUEST_ID, SETTINGS, TOKENS
-from ingest.errors import ErrorCode, RefusedError, unavailable
-from ingest.events import post_events
+from ingest.admission import Admissions
+from ingest.context import (
+    ADMIN,
+    ADMISSION,
+    ADMISSIONS,
+    CLOCK,
+    DISPATCHES,
+    FEED,
+    PRODUCER,
+    REDIS,
+    REQUEST_ID,
+    SETTINGS,
+    TOKENS,
+)
+from ingest.documents import add_documents
+from ingest.errors import ErrorCode, RefusedError, as_refusal, unavailable
+from ingest.events import post_events, post_pmw_events
 from ingest.guards import find_domain, host_of
+from ingest.sync import post_dispatch_status, post_purchase_events
 from runtime import ids, metrics
 from runtime.clock import Clock, SystemClock
 from runtime.config_feed import ConfigFeed
+from runtime.dispatches import Dispatches
 from runtime.errors import UnavailableError
 from runtime.http_server import serving
 from runtime.kafka import TopicAdmin
 from runtime.lifecycle import Heartbeat, Shutdown
 from runtime.logs import get_logger
 from runtime.producer import RecordProducer
+from runtime.redis import connect
 from runtime.settings import Settings
 from runtime.vault import DomainTokens
 from schemas.limits import MAX_BODY_BYTES
@@ -29,6 +47,7 @@ from schemas.limits import MAX_BODY_BYTES
 log = get_logger(__name__)
 
 READY_SECONDS: Final = 2.0
+REDIS_SECONDS: Final = 0.5
 
 
 def create_app(settings: Settings, clock: Clock) -> web.Application:
@@ -46,11 +65,16 @@ def create_app(settings: Settings, clock: Clock) -> web.Application:
     app[TOKENS] = DomainTokens(settings.tokens)
     app[ADMIN] = TopicAdmin(settings.kafka)
     app.cleanup_ctx.append(_kafka)
-    app.router.add_post("/v1/events", post_events)
-    app.router.add_options("/v1/events", preflight)
+    app.cleanup_ctx.append(_redis)
+    for path, handler in (("/v1/events", post_events), ("/v1/pmw-events", post_pmw_events)):
+        app.router.add_post(path, handler)
+        app.router.add_options(path, preflight)
+    app.router.add_post("/v1/sync/purchase-events", post_purchase_events)
+    app.router.add_post("/v1/sync/dispatch-status", post_dispatch_status)
     app.router.add_get("/health", get_health)
     app.router.add_get("/ready", get_ready)
     app.router.add_get("/metrics", get_metrics)
+    add_documents(app)
     return app
 
 
@@ -68,6 +92,22 @@ async def _kafka(app: web.Application) -> AsyncIterator[None]:
         log.warning("Stopped with records unacknowledged; their senders got no 2xx.", records=left)
 
 
+async def _redis(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    # Nobody's answer waits long for what can be done without.
+    timeout = min(REDIS_SECONDS, settings.redis.timeout_seconds)
+    app[REDIS] = connect(settings.redis.model_copy(update={"timeout_seconds": timeout}))
+    app[ADMISSIONS] = Admissions(
+        app[REDIS],
+        app[CLOCK],
+        requests_per_minute=settings.gateway.requests_per_minute,
+        prefix=settings.kafka.topic_prefix,
+    )
+    app[DISPATCHES] = Dispatches(app[REDIS], settings.kafka.topic_prefix)
+    yield
+    await app[REDIS].aclose()
+
+
 @web.middleware
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every answer carries a request id; every failure is a JSON body with a code."""
@@ -75,12 +115,17 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     code = "ok"
     try:
         response = await handler(request)
-    except Exception as error:  # noqa: BLE001 - turned into an answer, and logged if unexpected
-        refusal = _as_refusal(error, request[REQUEST_ID])
+    except Exception as error:
+        refusal = as_refusal(error)
+        if refusal is None:
+            log.exception("A request failed.", request_id=request[REQUEST_ID])
+            refusal = RefusedError(ErrorCode.INTERNAL_ERROR, "the request failed on our side")
         code, response = refusal.code, refusal.response(request[REQUEST_ID])
-        if isinstance(error, web.HTTPMethodNotAllowed):
-            response.headers["Allow"] = error.headers["Allow"]
     response.headers["X-Request-Id"] = request[REQUEST_ID]
+    if (admission := request.get(ADMISSION)) is not None and admission.limit:
+        response.headers["X-RateLimit-Limit"] = str(admission.limit)
+        response.headers["X-RateLimit-Remaining"] = str(admission.remaining)
+        response.headers["X-RateLimit-Reset"] = str(admission.reset_seconds)
     resource = request.match_info.route.resource
     metrics.HTTP_REQUESTS.labels(resource.canonical if resource else "none", code).inc()
     return response
@@ -128,47 +173,41 @@ async def preflight(request: web.Request) -> web.Response:
     return web.Response(status=204, headers=headers)
 
 
-def _as_refusal(error: Exception, request_id: str) -> RefusedError:
-    match error:
-        case RefusedError():
-            return error
-        case web.HTTPNotFound():
-            return RefusedError(ErrorCode.NOT_FOUND, "there is no such route")
-        case web.HTTPMethodNotAllowed():
-            return RefusedError(ErrorCode.METHOD_NOT_ALLOWED, "this route has other methods")
-        case web.HTTPRequestEntityTooLarge():
-            return RefusedError(
-                ErrorCode.INVALID_PAYLOAD,
-                f"the body exceeds {MAX_BODY_BYTES // 1024} KB: send fewer events in one request",
-            )
-        case web.RequestPayloadError():
-            return RefusedError(
-                ErrorCode.INVALID_PAYLOAD, "the body is not what its Content-Encoding says"
-            )
-        case web.HTTPException():
-            return RefusedError(ErrorCode.INVALID_PAYLOAD, error.reason)
-        case _:
-            log.error("A request failed.", request_id=request_id, exc_info=error)
-            return RefusedError(ErrorCode.INTERNAL_ERROR, "the request failed on our side")
-
-
 async def get_health(_request: web.Request) -> web.Response:
     """``GET /health``: the process serves."""
     return web.json_response({"status": "ok"})
 
 
 async def get_ready(request: web.Request) -> web.Response:
-    """``GET /ready``: whether events can be taken, and what each part that it needs says."""
+    """``GET /ready``: whether events can be taken, and what each part that it needs says.
+
+    Without Redis they can: what it counts is counted later.
+    """
     app = request.app
+    kafka, redis = await asyncio.gather(_kafka_state(app), _redis_state(app))
+    feed = "ok" if app[FEED].is_caught_up else "reading"
+    ready = kafka == feed == "ok"
+    body = {
+        "status": "ready" if ready else "not_ready",
+        "parts": {"kafka": kafka, "redis": redis, "configFeed": feed},
+    }
+    return web.json_response(body, status=200 if ready else 503)
+
+
+async def _kafka_state(app: web.Application) -> str:
     try:
         await asyncio.to_thread(app[ADMIN].reach, READY_SECONDS)
-        kafka = "ok"
     except UnavailableError:
-        kafka = "unreachable"
-    states = {"kafka": kafka, "configFeed": "ok" if app[FEED].is_caught_up else "reading"}
-    ready = set(states.values()) == {"ok"}
-    body = {"status": "ready" if ready else "not_ready", "parts": states}
-    return web.json_response(body, status=200 if ready else 503)
+        return "unreachable"
+    return "ok"
+
+
+async def _redis_state(app: web.Application) -> str:
+    try:
+        await app[REDIS].ping()
+    except (RedisError, OSError):
+        return "unreachable"
+    return "ok"
 
 
 async def get_metrics(_request: web.Request) -> web.Response:
@@ -180,7 +219,9 @@ async def run_gateway(settings: Settings, shutdown: Shutdown) -> None:
     """Serve until a shutdown is asked for, then answer what is under way and stop."""
     clock = SystemClock()
     address = settings.gateway.host, settings.gateway.port
-    async with serving(create_app(settings, clock), *address, reuse_port=True):
+    application = create_app(settings, clock)
+    idle_seconds = settings.gateway.idle_timeout_seconds
+    async with serving(application, *address, reuse_port=True, idle_timeout_seconds=idle_seconds):
         beat = asyncio.create_task(Heartbeat(settings.data_dir, "gateway").keep_beating(clock))
         await shutdown.wait()
         beat.cancel()

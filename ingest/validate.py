@@ -1,22 +1,27 @@
 """A request's body → canonical events, or one error that names the field. Pure."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 from pydantic import ValidationError
 
-from schemas.event import Consent, Content, CustomData, Event, EventName, UserData
+from schemas.event import ActionSource, Consent, Content, CustomData, Event, EventName, UserData
+from schemas.lenient import id_from_json
 from schemas.limits import (
     MAX_BODY_BYTES,
+    MAX_DISPATCH_KEY_CHARS,
     MAX_EVENT_ID_CHARS,
     MAX_EVENTS_PER_REQUEST,
     MAX_USER_AGENT_CHARS,
 )
+from schemas.outcome import Reason
 from schemas.wire import Wire
 
+TOO_LARGE: Final = f"the body exceeds {MAX_BODY_BYTES // 1024} KB: send fewer events in one request"
+MAX_PATH_CHARS: Final = 200
 MAX_WARNINGS: Final = 20
 """Unknown keys named in one answer; the rest are counted in the last line."""
 
@@ -27,6 +32,9 @@ _NESTED: Final[Mapping[str, type[Wire]]] = {
     "consent": Consent,
 }
 _MODELS: Final[tuple[type[Wire], ...]] = (Event, *_NESTED.values())
+_ON_DEVICE: Final = frozenset({ActionSource.WEBSITE, ActionSource.APP})
+"""Where the client of the request may be the customer; an order at a till has another."""
+
 _KNOWN_KEYS: Final = {
     model: frozenset(info.alias or name for name, info in model.model_fields.items())
     for model in _MODELS
@@ -42,12 +50,21 @@ class InvalidPayloadError(Exception):
         self.field = field
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AcceptedEvent:
-    """One valid event: its id, and the JSON object that goes into the log."""
+    """One valid event, who it is of, and what is decided about it at the door."""
 
     event_id: str
     document: dict[str, Any]
+    """The JSON object that goes into the log."""
+    form: Literal["event", "blocks"] = "event"
+    """Under which key of the raw event it goes there."""
+    address: str | None = None
+    user_agent: str | None = None
+    is_browser: bool = True
+    """Whether it came of a web page, where a user agent is a browser's."""
+    withheld: Reason | None = None
+    counted: bool = False
 
 
 @dataclass(slots=True)
@@ -56,6 +73,12 @@ class AcceptedRequest:
 
     events: list[AcceptedEvent] = field(default_factory=list)
     unknown_keys: list[str] = field(default_factory=list)
+    dispatch_key: str | None = None
+
+    @property
+    def counted_events(self) -> int:
+        """How many of them are counted towards the quota."""
+        return sum(event.counted for event in self.events)
 
     def warnings(self) -> list[str]:
         """Sentences for the answer."""
@@ -65,46 +88,88 @@ class AcceptedRequest:
 
 
 def read_request(
-    body: bytes, *, strict: bool, ip_address: str | None, user_agent: str | None
+    body: bytes,
+    *,
+    strict: bool,
+    ip_address: str | None,
+    user_agent: str | None,
+    is_dispatch: bool = False,
 ) -> AcceptedRequest:
-    """Validate one body of ``POST /v1/events``.
+    """Validate one body of canonical events.
 
     Unknown keys are left out and named, or refused when the domain is ``strict``. The client's
-    address and user agent stand in where an event brings none.
+    address and user agent stand in where an event of a web page or an app brings none. A dispatch
+    is named by a ``dispatchKey`` beside its events, and comes from a server.
 
     Raises ``InvalidPayloadError``: one bad event refuses the request, so that the shop can mend
     it and send the same body again without doubling its neighbours.
     """
-    document = _parse(body)
+    document = read_object(body)
     request = AcceptedRequest()
-    request.unknown_keys += sorted(document.keys() - {"events"})
+    if is_dispatch:
+        request.dispatch_key = read_dispatch_key(document)
+    known = {"events", "dispatchKey"} if is_dispatch else {"events"}
+    request.unknown_keys += sorted(document.keys() - known)
     for index, raw in enumerate(_event_list(document)):
         path = f"events[{index}]"
         clean = _known_part(raw, Event, path, request.unknown_keys)
         if not isinstance(clean, dict):
             raise InvalidPayloadError("must be an object", path)
         _fill_event_id(clean, path)
-        _validate(clean, path)
-        _fill_client(clean, ip_address, user_agent)
-        request.events.append(AcceptedEvent(str(clean["eventId"]), clean))
-    if strict and request.unknown_keys:
-        raise InvalidPayloadError(
-            "unknown key, and this domain is strict: leave it out", request.unknown_keys[0]
+        event = _validate(clean, path)
+        on_device = event.action_source in _ON_DEVICE
+        if on_device:
+            _fill_client(clean, ip_address, user_agent)
+        user_data = clean.get("userData", {})
+        request.events.append(
+            AcceptedEvent(
+                event.event_id,
+                clean,
+                address=user_data.get("ipAddress") or ip_address,
+                user_agent=user_data.get("userAgent") or user_agent,
+                is_browser=not is_dispatch and event.action_source is ActionSource.WEBSITE,
+            )
         )
+    refuse_unknown(request.unknown_keys, strict=strict)
     return request
 
 
-def _parse(body: bytes) -> dict[str, Any]:
-    if len(body) > MAX_BODY_BYTES:
+def refuse_unknown(keys: Sequence[str], *, strict: bool) -> None:
+    """Raises ``InvalidPayloadError`` when the domain takes no unknown keys and there are some."""
+    if strict and keys:
         raise InvalidPayloadError(
-            f"the body exceeds {MAX_BODY_BYTES // 1024} KB: send fewer events in one request"
+            "unknown key, and this domain is strict: leave it out", keys[0][:MAX_PATH_CHARS]
         )
+
+
+def read_dispatch_key(document: Mapping[str, Any]) -> str:
+    """The shop's own name for what it sends.
+
+    Raises ``InvalidPayloadError``.
+    """
+    key = document.get("dispatchKey")
+    if not isinstance(key, str) or not key.strip() or len(key) > MAX_DISPATCH_KEY_CHARS:
+        raise InvalidPayloadError(
+            f"must be a text of 1 to {MAX_DISPATCH_KEY_CHARS} characters that names this dispatch, "
+            "such as purchase:1234",
+            "dispatchKey",
+        )
+    return key.strip()
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """A body that is a JSON object within the limit of size.
+
+    Raises ``InvalidPayloadError``.
+    """
+    if len(body) > MAX_BODY_BYTES:
+        raise InvalidPayloadError(TOO_LARGE)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidPayloadError(f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):
-        raise InvalidPayloadError('the body must be an object: {"events": [...]}')
+        raise InvalidPayloadError('the body must be an object, such as {"events": [...]}')
     return document
 
 
@@ -139,7 +204,7 @@ def _known_part(value: Any, model: type[Wire], path: str, unknown: list[str]) ->
     clean = {}
     for key, inner in value.items():
         if key not in known:
-            unknown.append(f"{path}.{key}"[:200])
+            unknown.append(f"{path}.{key}"[:MAX_PATH_CHARS])
         elif (nested := _NESTED.get(key)) is not None and isinstance(inner, dict | list):
             clean[key] = _known_part(inner, nested, f"{path}.{key}", unknown)
         else:
@@ -149,10 +214,11 @@ def _known_part(value: Any, model: type[Wire], path: str, unknown: list[str]) ->
 
 def _fill_event_id(event: dict[str, Any], path: str) -> None:
     """Give an event without an id one that a repeat of the same event gets again."""
-    if not _is_blank(event.get("eventId")):
+    given = event.get("eventId")
+    if not _is_blank(given) or len(given or "") > MAX_EVENT_ID_CHARS:
         return
     custom_data = event.get("customData")
-    order_id = custom_data.get("orderId") if isinstance(custom_data, dict) else None
+    order_id = id_from_json(custom_data.get("orderId")) if isinstance(custom_data, dict) else None
     if event.get("eventName") == EventName.PURCHASE and not _is_blank(order_id):
         from_order = f"{str(order_id).strip()}-{EventName.PURCHASE}"
         if len(from_order) <= MAX_EVENT_ID_CHARS:
@@ -169,7 +235,7 @@ def _is_blank(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _validate(event: dict[str, Any], path: str) -> None:
+def _validate(event: dict[str, Any], path: str) -> Event:
     try:
         valid = Event.model_validate(event)
     except ValidationError as error:
@@ -177,6 +243,7 @@ def _validate(event: dict[str, Any], path: str) -> None:
         message = first["msg"].removeprefix("Value error, ")
         raise InvalidPayloadError(message, path + _location(first["loc"])) from None
     event["eventId"] = valid.event_id
+    return valid
 
 
 def _location(parts: tuple[int | str, ...]) -> str:

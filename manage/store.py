@@ -45,6 +45,13 @@ class NewDomain:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangedDomain:
+    """A domain as it is after a change."""
+
+    config: DomainConfig
+
+
+@dataclass(frozen=True, slots=True)
 class ChangedDestination:
     """A destination as it is after a change."""
 
@@ -119,6 +126,22 @@ class Store:
             sync_token=sync_token,
             config=config,
         )
+
+    async def set_domain(self, host: str, options: Mapping[str, object]) -> ChangedDomain:
+        """Change options of a domain: fields of ``DomainConfig`` by their names on the wire; those
+        that are absent stay as they are.
+
+        Raises ``RefusedChangeError`` for an unknown host or a value that cannot be.
+        """
+        async with self._sessions() as session:
+            domain = await self._changing(session, host)
+            domain.options = {**domain.options, **options}
+            try:
+                config = _config(domain)
+            except ValidationError as error:
+                raise RefusedChangeError(_field_errors(error)) from None
+            await session.commit()
+        return ChangedDomain(config)
 
     async def set_destination(
         self,

@@ -37,6 +37,7 @@ class ConfigFeed:
         self._on_change = on_change
         self._by_id: dict[str, DomainConfig] = {}
         self._by_host: dict[str, DomainConfig] = {}
+        self._by_sync_token: dict[str, DomainConfig] = {}
         self._loop = asyncio.get_running_loop()
         self._caught_up = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -68,6 +69,10 @@ class ConfigFeed:
     def by_id(self, domain_id: str) -> DomainConfig | None:
         """The domain of that id."""
         return self._by_id.get(domain_id)
+
+    def by_sync_token(self, sha256: str) -> DomainConfig | None:
+        """The domain whose sync token has this SHA-256 (hex)."""
+        return self._by_sync_token.get(sha256)
 
     async def wait_for(self, domain_id: str, timeout_seconds: float) -> DomainConfig | None:
         """The domain of that id, waited for while it may still be on its way here."""
@@ -131,13 +136,18 @@ class ConfigFeed:
         self._remove(config.domain_id)
         self._by_id[config.domain_id] = config
         self._by_host[config.host] = config
+        self._by_sync_token[config.sync_token_sha256] = config
         CONFIG_RECORDS.labels("applied").inc()
         return config
 
     def _remove(self, domain_id: str) -> None:
         known = self._by_id.pop(domain_id, None)
-        if known is not None and self._by_host.get(known.host) is known:
+        if known is None:
+            return
+        if self._by_host.get(known.host) is known:
             del self._by_host[known.host]
+        if self._by_sync_token.get(known.sync_token_sha256) is known:
+            del self._by_sync_token[known.sync_token_sha256]
 
     def _tell_loop(self, changed: list[DomainConfig], *, caught_up: bool) -> None:
         future = asyncio.run_coroutine_threadsafe(self._announce(changed, caught_up), self._loop)

@@ -16,13 +16,26 @@ DRAIN_SECONDS: Final = 10.0
 
 @asynccontextmanager
 async def serving(
-    application: web.Application, host: str, port: int, *, reuse_port: bool = False
+    application: web.Application,
+    host: str,
+    port: int,
+    *,
+    reuse_port: bool = False,
+    idle_timeout_seconds: float = 75.0,
 ) -> AsyncIterator[None]:
     """Serve while the body runs; on the way out, answer what is under way.
 
+    A connection is closed when it brings no whole head of a request for ``idle_timeout_seconds``,
+    whether it is silent or slow.
+
     Raises ``UnavailableError`` when the address cannot be had.
     """
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=DRAIN_SECONDS)
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        shutdown_timeout=DRAIN_SECONDS,
+        keepalive_timeout=idle_timeout_seconds,
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, reuse_port=reuse_port, backlog=1024)

@@ -133,7 +133,7 @@ def _whole_number(value: Any) -> Any:
     if isinstance(value, bool) or (is_text and not re.fullmatch(_WHOLE, value)):
         msg = f"must be a valid integer, 0 to {MAX_QUANTITY}"
         raise ValueError(msg)
-    return int(value.partition(".")[0]) if is_text else value
+    return int(value.strip().partition(".")[0]) if is_text else value
 
 
 Quantity = Annotated[
@@ -175,7 +175,7 @@ def _time_from_text(value: Any) -> Any:
         return value
     if not value.strip():
         return None
-    return float(value) if re.fullmatch(_TIME_AS_TEXT, value) else value
+    return float(value.strip()) if re.fullmatch(_TIME_AS_TEXT, value) else value
 
 
 LooseEventTime = Annotated[

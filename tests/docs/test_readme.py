@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from ingest.errors import STATUS
+from ingest.pmw import read_blocks
 from ingest.validate import read_request
 from platforms.registry import PLATFORMS
 from runtime.settings import PREFIX, Settings
@@ -37,8 +38,22 @@ def test_json_examples_are_what_they_seem(text: str) -> None:
     document = json.loads(text)
 
     if "events" in document:
-        accepted = read_request(text.encode(), strict=True, ip_address=None, user_agent=None)
+        accepted = read_request(
+            text.encode(),
+            strict=True,
+            ip_address=None,
+            user_agent=None,
+            is_dispatch="dispatchKey" in document,
+        )
         assert len(accepted.events) == len(document["events"])
+    elif "facebook" in document:
+        read = read_blocks(
+            text.encode(), strict=True, received_at=1, ip_address=None, user_agent=None
+        )
+        assert read.events[0].document["byPlatform"] == {
+            "meta": document["facebook"],
+            "tiktok": document["tiktok"],
+        }
     elif "steps" in document:
         Order.model_validate_json(text)
     else:

@@ -5,12 +5,18 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capistream.send import bring_to_now, in_requests, read_events, read_file
+from capistream import send
+from capistream.send import bring_to_now, in_requests, read_events, read_file, send_events
+from ingest.gateway import create_app
+from runtime.clock import SystemClock
 from runtime.errors import CapistreamError
 from schemas.limits import MAX_BODY_BYTES, MAX_EVENTS_PER_REQUEST
+from tests.unit.ingest.test_gateway import OPEN, TOKEN, Door, settings
+from tests.unit.runtime.clocks import JumpingClock
 
 A, B = {"eventId": "a"}, {"eventId": "b"}
 
@@ -101,3 +107,18 @@ def test_a_file_is_read_or_the_reason_told(tmp_path: Path) -> None:
     assert read_file(str(path)) == b"[]"
     with pytest.raises(CapistreamError, match=r"nothing\.json cannot be read: No such file"):
         read_file(str(tmp_path / "nothing.json"))
+
+
+async def test_a_gateway_that_asks_to_come_later_is_asked_again_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one has no Kafka, and says so each time."""
+    monkeypatch.setattr(send, "BUSY_SECONDS", 5.0)
+    clock = JumpingClock()
+    async with TestClient(TestServer(create_app(settings(tmp_path), SystemClock()))) as client:
+        Door(client).configure(OPEN)
+        lead = {"eventName": "Lead", "eventTime": 1767225600}
+        url = str(client.make_url("")).rstrip("/")
+        with pytest.raises(CapistreamError, match="503 unavailable"):
+            await send_events([lead], url=url, host="shop.example", token=TOKEN, clock=clock)
+    assert clock.slept == [2, 2, 2]

@@ -2,25 +2,36 @@
 
 import asyncio
 import gzip
+import resource
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import brotli
 import orjson
 import pytest
+import redis.asyncio
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 
+from capistream.embedded import free_port
 from ingest.context import FEED
 from ingest.gateway import create_app
 from ingest.guards import TOKEN_HEADER, host_of
 from runtime.clock import SystemClock
 from runtime.errors import ConfigError
+from runtime.http_server import serving
 from runtime.kafka import ConsumedRecord
-from runtime.settings import GatewaySettings, KafkaSettings, Settings, TokenSettings
+from runtime.settings import (
+    GatewaySettings,
+    KafkaSettings,
+    RedisSettings,
+    Settings,
+    TokenSettings,
+)
 from runtime.vault import DomainTokens
-from schemas.config import DomainConfig, Subscription
+from schemas.config import Destination, DomainConfig, Subscription
 from schemas.limits import MAX_BODY_BYTES
 from schemas.topics import DOMAIN_CONFIGS
 
@@ -54,6 +65,7 @@ class Door:
             key = domain.domain_id.encode()
             record = ConsumedRecord(DOMAIN_CONFIGS, 0, offset, key, value, ())
             self.client.app[FEED]._apply(record)
+        self.client.app[FEED]._caught_up.set()
 
     async def post(self, body: bytes, **headers: str) -> tuple[int, Any, Any]:
         """Status, body and headers; JSON, as shop.example with its token unless told otherwise."""
@@ -72,6 +84,7 @@ def settings(tmp_path: Path, tokens: TokenSettings = TOKENS) -> Settings:
     return Settings(
         data_dir=tmp_path,
         kafka=KafkaSettings(bootstrap="127.0.0.1:1"),
+        redis=RedisSettings(url=SecretStr("redis://127.0.0.1:1/0")),
         tokens=tokens,
         gateway=GatewaySettings(delivery_timeout_seconds=0.1),
     )
@@ -177,12 +190,13 @@ async def test_a_token_that_is_no_text(door: Door) -> None:
 @pytest.mark.parametrize(
     ("body", "headers", "message", "field"),
     [
-        (LEAD, {"Content_Type": "text/plain"}, "send application/json", "Content-Type"),
+        (LEAD, {"Content_Type": "application/xml"}, "send application/json", "Content-Type"),
         (b"{", {}, "not JSON", None),
         (b'{"events":[{}]}', {}, "Field required", "events[0].eventName"),
         (b" " * (MAX_BODY_BYTES + 1), {}, "exceeds 100 KB", None),
         (b" " * (3 * MAX_BODY_BYTES), {}, "exceeds 100 KB", None),
         (gzip.compress(b" " * 10**7), {"Content_Encoding": "gzip"}, "exceeds 100 KB", None),
+        (brotli.compress(b" " * 10**7), {"Content_Encoding": "br"}, "exceeds 100 KB", None),
     ],
 )
 async def test_a_body_that_cannot_be_taken(
@@ -194,10 +208,36 @@ async def test_a_body_that_cannot_be_taken(
     assert error.get("field") == field
 
 
-async def test_a_body_that_does_not_unpack_is_the_senders_mistake(door: Door) -> None:
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate"])
+async def test_a_body_that_does_not_unpack_is_the_senders_mistake(door: Door, coding: str) -> None:
     door.configure(OPEN)
-    found = await door.post(LEAD, Content_Encoding="gzip")
+    found = await door.post(LEAD, Content_Encoding=coding)
     assert_refusal(found, 400, "invalid_payload")
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (gzip.compress(LEAD), {"Content_Encoding": "gzip"}),
+        (brotli.compress(LEAD), {"Content_Encoding": "br"}),
+        (LEAD, {"Content_Type": "text/plain;charset=UTF-8"}),
+    ],
+)
+async def test_packed_bodies_and_beacons_are_understood(
+    door: Door, body: bytes, headers: dict[str, str]
+) -> None:
+    """As far as Kafka, which is not there."""
+    door.configure(OPEN)
+    assert_refusal(await door.post(body, **headers), 503, "unavailable")
+
+
+async def test_a_beacon_names_its_token_in_the_address(door: Door) -> None:
+    door.configure(OPEN)
+    headers = {"Host": "shop.example", "Content-Type": "text/plain"}
+    for token, status in ((TOKEN, 400), (TOKEN[:-1], 401), ("", 401)):
+        path = f"/v1/events?token={token}"
+        async with door.client.post(path, data=b"{", headers=headers) as answer:
+            assert answer.status == status
 
 
 async def test_a_strict_domain_says_what_it_does_not_know(door: Door) -> None:
@@ -219,6 +259,7 @@ async def test_a_strict_domain_says_what_it_does_not_know(door: Door) -> None:
         ("https://shop.example.evil.example", False),
         ("https://evilshop.example", False),
         ("null", False),
+        ("https://[", False),
     ],
 )
 async def test_pages_of_the_storefront_may_send(door: Door, origin: str, headers: bool) -> None:
@@ -246,7 +287,7 @@ async def test_not_ready_without_kafka(door: Door) -> None:
     assert status == 503
     assert body == {
         "status": "not_ready",
-        "parts": {"kafka": "unreachable", "configFeed": "reading"},
+        "parts": {"kafka": "unreachable", "redis": "unreachable", "configFeed": "reading"},
     }
 
 
@@ -277,9 +318,98 @@ async def test_more_requests_than_one_process_may_hold_come_again(tmp_path: Path
         assert "in time" in (await answer.json())["error"]["message"]
 
 
-async def test_a_packed_body_is_measured_unpacked(door: Door) -> None:
+@pytest.mark.parametrize(
+    ("coding", "bomb"),
+    [("gzip", gzip.compress(b" " * 50_000_000)), ("br", brotli.compress(b" " * 200_000_000))],
+)
+async def test_a_packed_body_is_measured_unpacked(door: Door, coding: str, bomb: bytes) -> None:
     door.configure(OPEN)
-    bomb = gzip.compress(b" " * 50_000_000)
     assert len(bomb) < MAX_BODY_BYTES
-    found = await door.post(bomb, Content_Encoding="gzip")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = await door.post(bomb, Content_Encoding=coding)
     assert "exceeds" in assert_refusal(found, 400, "invalid_payload")["message"]
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 20_000, f"{grown} KB were taken to look into it"
+
+
+async def test_a_connection_that_brings_no_request_is_closed(tmp_path: Path) -> None:
+    shutdown = asyncio.Event()
+    port = free_port()
+
+    async def serve() -> None:
+        application = create_app(settings(tmp_path), SystemClock())
+        async with serving(application, "127.0.0.1", port, idle_timeout_seconds=0.3):
+            await shutdown.wait()
+
+    served = asyncio.create_task(serve())
+    for first_bytes in (b"", b"GET /health HTTP/1.1\r\nHost: shop"):
+        reader, writer = await _connected(port)
+        writer.write(first_bytes)
+        async with asyncio.timeout(5):
+            await reader.read()
+        writer.close()
+    shutdown.set()
+    await served
+
+
+async def _connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    for _ in range(200):
+        try:
+            return await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.02)
+    raise AssertionError("nobody serves")
+
+
+@pytest.fixture
+async def counting_door(
+    tmp_path: Path, valkey: RedisSettings, redis_client: redis.asyncio.Redis
+) -> AsyncIterator[Door]:
+    """A gateway that counts requests, two a minute, but has no Kafka."""
+    section = GatewaySettings(delivery_timeout_seconds=0.1, requests_per_minute=2)
+    counting = settings(tmp_path).model_copy(update={"redis": valkey, "gateway": section})
+    async with TestClient(TestServer(create_app(counting, SystemClock()))) as client:
+        yield Door(client)
+
+
+async def test_too_many_requests_of_one_client(counting_door: Door) -> None:
+    counting_door.configure(OPEN)
+    for left in ("1", "0"):
+        status, _, headers = await counting_door.post(b"{")
+        assert status == 400
+        assert (headers["X-RateLimit-Limit"], headers["X-RateLimit-Remaining"]) == ("2", left)
+    for _ in range(2):
+        status, body, headers = await counting_door.post(b"{")
+        assert_refusal((status, body, headers), 429, "rate_limited")
+        assert 55 <= int(headers["Retry-After"]) <= 60
+        assert headers["X-RateLimit-Remaining"] == "0"
+        assert headers["X-RateLimit-Reset"] == headers["Retry-After"]
+
+
+async def test_what_is_wrong_is_told_in_the_order_of_the_guards(counting_door: Door) -> None:
+    """Host, subscription, token, rate, quota, body: the first that does not hold."""
+    spent = OPEN.model_copy(update={"monthly_events": 0})
+    counting_door.configure(spent, CLOSED)
+    bad: dict[str, str] = {TOKEN_HEADER.replace("-", "_"): "no"}
+    assert_refusal(
+        await counting_door.post(b"{", Host="no.example", **bad), 404, "domain_not_configured"
+    )
+    assert_refusal(
+        await counting_door.post(b"{", Host="closed.example", **bad), 403, "subscription_inactive"
+    )
+    assert_refusal(await counting_door.post(b"{", **bad), 401, "invalid_token")
+    for _ in range(2):
+        status, body, headers = await counting_door.post(b"{")
+        assert_refusal((status, body, headers), 429, "request_limit_exceeded")
+        assert int(headers["Retry-After"]) > 0
+    assert_refusal(await counting_door.post(b"{"), 429, "rate_limited")
+
+
+async def test_what_is_not_stored_is_not_counted(
+    counting_door: Door, redis_client: redis.asyncio.Redis
+) -> None:
+    destination = Destination(id="dst", platform="meta", account="1", sealed="")
+    counting_door.configure(OPEN.model_copy(update={"destinations": (destination,)}))
+    assert_refusal(await counting_door.post(LEAD, User_Agent="Mozilla/5.0"), 503, "unavailable")
+    (key,) = await redis_client.keys("quota:*")
+    assert await redis_client.get(key) == "0"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import orjson
@@ -73,14 +74,45 @@ async def test_a_host_that_is_taken_is_refused(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"defaultCurrency": "Euro"}, {"defaultCountry": "Germany"}, {"strict": "perhaps"}]
+    "options",
+    [
+        {"defaultCurrency": "Euro"},
+        {"defaultCountry": "Germany"},
+        {"strict": "perhaps"},
+        {"excludedAddresses": ["203.0.113.7/8"]},
+        {"excludedAgents": [""]},
+        {"monthlyEvents": -1},
+    ],
 )
 async def test_options_that_cannot_work_are_refused_before_they_are_kept(
     store: Store, options: dict[str, object]
 ) -> None:
-    with pytest.raises(RefusedChangeError, match=f"{next(iter(options))}: "):
+    named = f"{next(iter(options))}[.0-9A-Za-z]*: "
+    with pytest.raises(RefusedChangeError, match=named):
         await store.add_domain("shop.example", "Org", options)
     assert await store.configs() == []
+    added = await store.add_domain("shop.example", "Org", {})
+    with pytest.raises(RefusedChangeError, match=named):
+        await store.set_domain("shop.example", options)
+    assert await store.configs() == [added.config]
+
+
+async def test_a_change_of_a_domain_leaves_the_rest_as_it_was(store: Store) -> None:
+    first = {"defaultCurrency": "EUR", "monthlyEvents": 5, "excludedAgents": ["check", "probe"]}
+    added = await store.add_domain("shop.example", "Org", first)
+    changed = await store.set_domain(
+        "Shop.Example.", {"monthlyEvents": 9, "excludedAddresses": ["203.0.113.7", "2001:db8::/32"]}
+    )
+    assert changed.config == added.config.model_copy(
+        update={
+            "revision": 2,
+            "monthly_events": 9,
+            "excluded_addresses": (ip_network("203.0.113.7/32"), ip_network("2001:db8::/32")),
+        }
+    )
+    assert await store.configs() == [changed.config]
+    with pytest.raises(RefusedChangeError, match=r"other\.example is not configured"):
+        await store.set_domain("other.example", {})
 
 
 async def test_a_destination_holds_the_token_for_the_vault_alone(store: Store) -> None:

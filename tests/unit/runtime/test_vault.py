@@ -121,6 +121,7 @@ def test_a_token_is_of_one_domain_generation_and_secret() -> None:
 @pytest.mark.parametrize("token", ["", "ü", "\udce9", "\x00", "0" * 64])
 def test_any_text_can_be_compared(token: str) -> None:
     assert not TOKENS.matches(token, "dom", 1)
+    assert hash_sync_token(token) != hash_sync_token("a-sync-token")
 
 
 def test_without_a_secret_there_are_no_tokens() -> None:

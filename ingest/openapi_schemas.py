@@ -1,0 +1,166 @@
+"""What goes over the wire, as JSON Schema: made of the models that read it. Pure."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+from typing_extensions import override
+
+from ingest.errors import ErrorCode
+from ingest.pmw import SLUGS
+from platforms.blocks import block_schema
+from platforms.registry import PLATFORMS
+from schemas.event import Event
+from schemas.lenient import NOT_BLANK
+from schemas.limits import MAX_DISPATCH_KEY_CHARS, MAX_EVENTS_PER_REQUEST, MAX_NAME_CHARS
+from schemas.outcome import OutcomeKind, Reason
+
+Schema = dict[str, Any]
+
+_TEXT: Final[Schema] = {"type": "string"}
+_MILLISECONDS: Final[Schema] = {"type": "integer", "minimum": 0}
+
+
+class _Plain(GenerateJsonSchema):
+    """Without titles that repeat a field's name, and without defaults that say "absent"."""
+
+    @override
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    @override
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        if isinstance(schema.get("default"), str | bool | int):
+            return super().default_schema(schema)
+        return self.generate_inner(schema["schema"])
+
+
+def ref(name: str) -> Schema:
+    """A reference to a schema of the document."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(properties: Mapping[str, Any], *optional: str, **more: Any) -> Schema:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "required": required, "properties": dict(properties), **more}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def schemas() -> dict[str, Schema]:
+    """Every schema of the document by its name."""
+    return _requests() | _blocks() | _answers() | _probes()
+
+
+def _requests() -> dict[str, Schema]:
+    event = Event.model_json_schema(
+        ref_template="#/components/schemas/{model}", schema_generator=_Plain
+    )
+    parts: dict[str, Schema] = event.pop("$defs")
+    # The gateway gives an event without an id one (ingest.validate); the log has no such event.
+    event["required"].remove("eventId")
+    events = {"type": "array", "minItems": 1, "maxItems": MAX_EVENTS_PER_REQUEST}
+    key = {
+        "type": "string",
+        "pattern": NOT_BLANK,
+        "maxLength": MAX_DISPATCH_KEY_CHARS,
+        "description": "The shop's own name for what it sends.",
+    }
+    listed = events | {"items": ref("Event")}
+    return parts | {
+        "Event": event,
+        "Events": _object({"events": listed}),
+        "Dispatch": _object({"dispatchKey": key, "events": listed}),
+        "DispatchKey": _object({"dispatchKey": key}),
+    }
+
+
+def _blocks() -> dict[str, Schema]:
+    """The body of ``/v1/pmw-events``: a block at least, and not two of one platform."""
+    blocks = {
+        f"{platform.NAME.replace(' ', '')}Block": {
+            **block_schema(platform.BLOCK),
+            "description": f"The event as {platform.NAME} takes it. Other keys go there as they are.",
+        }
+        for platform in PLATFORMS.values()
+    }
+    names = dict(zip(PLATFORMS, blocks, strict=True))
+    name = {"type": "string", "pattern": NOT_BLANK, "maxLength": MAX_NAME_CHARS}
+    twice = [key for key, slug in SLUGS.items() if slug == "meta"]
+    body = {
+        "type": "object",
+        "properties": {
+            "event": _or_null(name) | {"description": "The sender's name of the action."},
+            "product": {"description": "Not looked at."},
+            **{key: _or_null(ref(names[slug])) for key, slug in SLUGS.items()},
+        },
+        "anyOf": [{"required": [key], "properties": {key: {"type": "object"}}} for key in SLUGS],
+        "not": {"required": twice, "properties": {key: {"type": "object"} for key in twice}},
+    }
+    return blocks | {"Blocks": body}
+
+
+def _answers() -> dict[str, Schema]:
+    ids = {"type": "array", "items": _TEXT}
+    accepted = {
+        "success": {"const": True},
+        "requestId": _TEXT,
+        "eventIds": ids | {"description": "In the order of the events."},
+        "warnings": ids | {"description": "What was left out of them."},
+    }
+    outcome = {
+        "eventId": _TEXT,
+        "destinationId": {"type": ["string", "null"]},
+        "platform": {"enum": [*PLATFORMS, None]},
+        "outcome": {"enum": list(OutcomeKind)},
+        "reason": {"enum": [*Reason, None]},
+        "code": {"type": ["string", "null"], "description": "The platform's own."},
+        "at": _MILLISECONDS,
+    }
+    error = {"code": ref("ErrorCode"), "message": _TEXT, "field": _TEXT}
+    return {
+        "Accepted": _object(accepted, "warnings"),
+        "AcceptedDispatch": _object(
+            accepted
+            | {
+                "alreadyAccepted": {
+                    "type": "boolean",
+                    "description": "Whether the key was taken before; then nothing was done now.",
+                }
+            },
+            "warnings",
+        ),
+        "DispatchStatus": _object(
+            {
+                "success": {"const": True},
+                "requestId": _TEXT,
+                "dispatchKey": _TEXT,
+                "dispatched": {"type": "boolean"},
+                "acceptedAt": {"anyOf": [_MILLISECONDS, {"type": "null"}]},
+                "eventIds": ids,
+                "outcomes": {"type": "array", "items": ref("Outcome")},
+            }
+        ),
+        "Outcome": _object(outcome),
+        "Error": _object(
+            {
+                "success": {"const": False},
+                "error": _object(error, "field"),
+                "requestId": _TEXT,
+            },
+            additionalProperties=False,
+        ),
+        "ErrorCode": {"enum": list(ErrorCode)},
+    }
+
+
+def _probes() -> dict[str, Schema]:
+    reach = {"enum": ["ok", "unreachable"]}
+    parts = {"kafka": reach, "redis": reach, "configFeed": {"enum": ["ok", "reading"]}}
+    return {
+        "Health": _object({"status": {"const": "ok"}}),
+        "Readiness": _object({"status": {"enum": ["ready", "not_ready"]}, "parts": _object(parts)}),
+    }
