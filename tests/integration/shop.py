@@ -18,12 +18,13 @@ from runtime.settings import load_settings
 
 
 async def add(host: str, directory: Path, wanted: dict[str, Any]) -> dict[str, str]:
-    """Register a shop with a destination at each platform; answers its id and its token."""
+    """Register a shop with a destination at each platform; answers its id and its tokens."""
     settings = load_settings(directory)
     store = open_store(settings, SystemClock())
     try:
         await store.upgrade()
-        added = await store.add_domain(host, "Test", wanted["options"])
+        # An organisation of its own: nobody else's events count towards its quota.
+        added = await store.add_domain(host, host, wanted["options"])
         config = added.config
         account = f"pixel{host.partition('.')[0]}"
         for slug, platform in PLATFORMS.items():
@@ -33,7 +34,11 @@ async def add(host: str, directory: Path, wanted: dict[str, Any]) -> dict[str, s
     finally:
         await store.close()
     await publish(settings, [config])
-    return {"domainId": added.domain_id, "domainToken": added.domain_token}
+    return {
+        "domainId": added.domain_id,
+        "domainToken": added.domain_token,
+        "syncToken": added.sync_token,
+    }
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ class Shop:
     host: str
     domain_id: str
     token: str
+    sync_token: str
 
     def post(self, *events: Mapping[str, Any]) -> Answer:
         """Send events as this shop."""
@@ -77,7 +78,7 @@ class Shop:
         """(event id, platform) → its final outcomes, in order."""
         found = defaultdict(list)
         for outcome in self.outcomes():
-            if outcome["outcome"] in FINAL:
+            if outcome["outcome"] in FINAL and "platform" in outcome:
                 found[outcome["eventId"], outcome["platform"]].append(outcome["outcome"])
         return dict(found)
 
@@ -141,13 +142,11 @@ class System:
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command on this system's data directory."""
+        return self._run(self._command(*arguments), check=check)
+
+    def _run(self, line: list[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self._command(*arguments),
-            capture_output=True,
-            text=True,
-            check=check,
-            env=self._environment(),
-            timeout=60,
+            line, capture_output=True, text=True, check=check, env=self._environment(), timeout=60
         )
 
     def records(self, topic: str) -> list[Any]:
@@ -203,12 +202,10 @@ class System:
     def add_shop(self, name: str, *options: str) -> Shop:
         """Register ``<name>.example`` with a destination at each platform, by the commands."""
         host = f"{name}.example"
-        added = json.loads(
-            self.cli("domain", "add", host, "--org", "Test", "--json", *options).stdout
-        )
+        made = self.cli("domain", "add", host, "--org", "Test", "--json", *options)
         for platform in PLATFORMS:
             self.set_token(host, platform, "good-token")
-        return Shop(self, host, added["domainId"], added["domainToken"])
+        return self._shop(host, made.stdout)
 
     def make_shop(
         self, name: str, *, tokens: Mapping[str, str] | None = None, **options: Any
@@ -216,16 +213,14 @@ class System:
         """The same in one process, and with other tokens."""
         host = f"{name}.example"
         wanted = json.dumps({"options": options, "tokens": tokens or {}})
-        made = subprocess.run(
-            [sys.executable, "-m", "tests.integration.shop", host, str(self.directory), wanted],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=self._environment(),
-            timeout=60,
+        made = self._run(
+            [sys.executable, "-m", "tests.integration.shop", host, str(self.directory), wanted]
         )
-        added = json.loads(made.stdout)
-        return Shop(self, host, added["domainId"], added["domainToken"])
+        return self._shop(host, made.stdout)
+
+    def _shop(self, host: str, told: str) -> Shop:
+        added = json.loads(told)
+        return Shop(self, host, added["domainId"], added["domainToken"], added["syncToken"])
 
     def set_token(self, host: str, platform: str, token: str) -> None:
         """Give a destination credentials."""

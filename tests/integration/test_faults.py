@@ -149,7 +149,7 @@ def test_a_record_that_cannot_be_decoded_is_a_dead_letter_and_stops_nobody(
 
 @pytest.mark.chaos
 def test_kill_9_of_streams_and_sinks_in_mid_flow_loses_nothing(start: Start) -> None:
-    system = start()
+    system = start(CAPISTREAM_GATEWAY__REQUESTS_PER_MINUTE="0")
     shop = system.make_shop("killed")
     eventually(lambda: shop.post(purchase("first")).status, within=10, until=lambda s: s == 200)
     dice = random.Random(7)

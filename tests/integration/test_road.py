@@ -140,7 +140,7 @@ def test_topics_are_as_their_table_says(system: System) -> None:
 
 
 def test_every_process_beats(system: System) -> None:
-    for process in ("gateway", "streams", "sinks"):
+    for process in ("gateway", "streams", "sinks", "audit"):
         assert json.loads(system.cli("health", process, "--json").stdout)["alive"] is True
 
 
