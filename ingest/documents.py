@@ -14,12 +14,11 @@ from jinja2 import Environment, StrictUndefined
 
 from ingest.errors import STATUS
 from ingest.openapi import ADVICE, JSON, document
+from schemas.lenient import NOT_BLANK
 
 Schema = Mapping[str, Any]
 
 _CACHE_CONTROL: Final = "public, max-age=300"
-_MAX_SHOWN: Final = 12
-"""Values of an enumeration that a table names."""
 
 
 def openapi_json() -> bytes:
@@ -88,12 +87,14 @@ _BOUNDS: Final = {
     "minItems": "{} or more",
     "maxItems": "at most {}",
     "maxLength": "at most {} characters",
-    "pattern": "like {}",
 }
 
 
 def _bounds(schema: Schema) -> str:
     told = [words.format(schema[key]) for key, words in _BOUNDS.items() if key in schema]
+    told += [f"such as {example}" for example in schema.get("examples", ())]
+    if schema.get("pattern") == NOT_BLANK:
+        told.append("not blank")
     return f" ({', '.join(told)})" if told else ""
 
 

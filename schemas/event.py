@@ -79,6 +79,7 @@ class UserData(Wire):
 
     email: Email = None
     phone: Id = None
+    """Without a country code it is read with the country here, else the domain's."""
     first_name: Name = None
     last_name: Name = None
     gender: Name = None
@@ -88,8 +89,11 @@ class UserData(Wire):
     postal_code: Id = None
     country: Name = None
     external_id: Id = None
+    """The shop's own id of the customer."""
     ip_address: Name = None
+    """The customer's; of a website or an app, the request's when absent."""
     user_agent: UserAgent = None
+    """The same."""
     fbc: ClickId = None
     fbp: ClickId = None
     fbclid: ClickId = None
@@ -107,24 +111,29 @@ class Content(Wire):
     """One line of a cart or an order."""
 
     id: Id = None
+    """A line without one is not sent."""
     name: Text = None
     category: Text = None
     brand: Text = None
     quantity: Quantity = 1
     price: Money = None
+    """Of one piece, in base units of the currency."""
 
 
 class CustomData(Wire):
     """What it was about: money, items, search."""
 
     currency: Currency = None
+    """ISO 4217; the domain's when absent."""
     value: Money = None
+    """The total in base units of the currency (49.99, not cents)."""
     order_id: Id = None
     num_items: Quantity | None = None
     search_string: Text = None
     content_name: Text = None
     content_category: Text = None
     content_type: Name = None
+    """product or product_group."""
     contents: Annotated[tuple[Content, ...], Field(max_length=MAX_CONTENTS)] = ()
 
 
@@ -132,7 +141,9 @@ class Consent(Wire):
     """What the person allowed. Absent means that the shop asked for nothing to be held back."""
 
     marketing: StrictBool = True
+    """False: the event is sent to nobody."""
     limited_data_use: StrictBool = False
+    """Whether each platform is asked for its limited data use."""
 
 
 class Event(Wire):
@@ -143,12 +154,16 @@ class Event(Wire):
         # Without one the gateway gives the event an id, so there a blank one is taken.
         number_is_id(Annotated[str, _at_most(MAX_EVENT_ID_CHARS)] | IdNumber | None),
     ]
+    """Names the event: give it the id that the platform's browser pixel uses."""
     event_name: EventName
-    event_time: EventTime
-    """Unix milliseconds here; seconds or milliseconds on the wire in, seconds out."""
+    event_time: EventTime  # milliseconds, once it is read
+    """Unix time in seconds, a fraction is kept, or in milliseconds."""
     custom_event_name: Name = None
+    """The name of a Custom event."""
     event_source_url: Url = None
+    """The page."""
     referrer_url: Url = None
+    """The page before."""
     action_source: ActionSource = ActionSource.WEBSITE
     user_data: UserData = UserData()
     custom_data: CustomData = CustomData()

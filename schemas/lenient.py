@@ -94,7 +94,7 @@ Money = Annotated[
     BeforeValidator(
         decimal_from_json,
         json_schema_input_type=Annotated[float, Field(ge=_HALF_OF_LEAST, le=float(MAX_MONEY))]
-        | Annotated[str, StringConstraints(pattern=_AMOUNT)]
+        | Annotated[str, StringConstraints(pattern=_AMOUNT), Field(examples=["49.99"])]
         | None,
     ),
 ]
@@ -117,7 +117,10 @@ Currency = Annotated[
     str | None,
     BeforeValidator(
         _known_currency,
-        json_schema_input_type=Annotated[str, StringConstraints(pattern=_CURRENCY)] | None,
+        json_schema_input_type=Annotated[
+            str, StringConstraints(pattern=_CURRENCY), Field(examples=["EUR"])
+        ]
+        | None,
     ),
 ]
 
@@ -140,7 +143,8 @@ Quantity = Annotated[
     _WholeNumber,
     BeforeValidator(
         _whole_number,
-        json_schema_input_type=_WholeNumber | Annotated[str, StringConstraints(pattern=_WHOLE)],
+        json_schema_input_type=_WholeNumber
+        | Annotated[str, StringConstraints(pattern=_WHOLE), Field(examples=["2.0000"])],
     ),
 ]
 """A number of things; shops that keep fractions write ``"2.0000"``."""
@@ -183,7 +187,7 @@ LooseEventTime = Annotated[
     BeforeValidator(
         _time_from_text,
         json_schema_input_type=_TimeNumber
-        | Annotated[str, StringConstraints(pattern=_TIME_AS_TEXT)]
+        | Annotated[str, StringConstraints(pattern=_TIME_AS_TEXT), Field(examples=["1767225600"])]
         | None,
     ),
 ]

@@ -24,4 +24,6 @@ class Wire(BaseModel):
         serialize_by_alias=True,
         frozen=True,
         extra="ignore",
+        # What stands below a field is its description in the OpenAPI document.
+        use_attribute_docstrings=True,
     )

@@ -147,7 +147,7 @@ def test_what_it_allows_is_taken_and_what_it_forbids_is_refused(
 ) -> None:
     @GENEROUS
     @given(LOADED[path]["POST"].as_strategy(generation_mode=mode))
-    def agree(case: schemathesis.Case) -> None:
+    def agree(case: schemathesis.Case[Any]) -> None:
         body = case.body
         assume(isinstance(body, dict | list | str | int | float | None))
         assume(len(json.dumps(body)) <= MAX_BODY_BYTES)
