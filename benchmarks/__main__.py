@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-MODULES = ("road",)
+MODULES = ("road", "gateway")
 
 
 def main() -> int:

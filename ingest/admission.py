@@ -6,11 +6,11 @@ has one round trip at most, and every gateway process sees the same counts.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_network
 from ipaddress import ip_address as parse_address
-from typing import Final
+from typing import Final, NamedTuple
 
 import redis.asyncio
 
@@ -32,43 +32,62 @@ _IPV6_CLIENT_BITS: Final = 64
 """A household has a /64 of its own: its single addresses are no different clients."""
 
 # Requests are kept as a list of their moments, the newest first, cut to the window: exact in any
-# 60 seconds, where a counter per minute would let twice as many through around its turn.
+# 60 seconds, where a counter per minute would let twice as many through around its turn. What all
+# entries share is read and written once.
 _SCRIPT: Final = """
-local window, kept = tonumber(ARGV[1]), ARGV[2]
+local window, most, kept = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local answers = {}
+local used, added, answers = {}, {}, {}
+
+-- How many more may come, or -1, and in how many milliseconds one more than that.
+local function admit(requests)
+  local oldest = redis.call('LRANGE', requests, -16, -1)
+  local gone = #oldest
+  while gone > 0 and tonumber(oldest[#oldest - gone + 1]) > now - window do
+    gone = gone - 1
+  end
+  if gone > 0 then
+    redis.call('LTRIM', requests, 0, -gone - 1)
+    if gone == 16 then
+      return admit(requests)
+    end
+  end
+  local wait = (tonumber(oldest[#oldest - gone]) or now) + window - now
+  local length = redis.call('LPUSH', requests, now)
+  if length > most then
+    redis.call('LPOP', requests)
+    return -1, wait
+  end
+  redis.call('PEXPIRE', requests, window)
+  return most - length, wait
+end
+
 for i = 1, #KEYS / 2 do
   local requests, quota = KEYS[2 * i - 1], KEYS[2 * i]
-  local most = tonumber(ARGV[3 * i])
-  local events, monthly = tonumber(ARGV[3 * i + 1]), tonumber(ARGV[3 * i + 2])
+  local events, monthly = tonumber(ARGV[2 * i + 2]), tonumber(ARGV[2 * i + 3])
   local refused, left, wait = 0, 0, 0
-  if most > 0 then
-    local oldest = redis.call('LINDEX', requests, -1)
-    while oldest and tonumber(oldest) <= now - window do
-      redis.call('RPOP', requests)
-      oldest = redis.call('LINDEX', requests, -1)
-    end
-    left = most - redis.call('LLEN', requests)
-    if left > 0 then
-      redis.call('LPUSH', requests, now)
-      redis.call('PEXPIRE', requests, window)
-      left = left - 1
-    else
-      left, refused = 0, 1
-    end
-    wait = (oldest or now) + window - now
+  if most > 0 and requests ~= '' then
+    left, wait = admit(requests)
   end
-  if refused == 0 then
-    local used = tonumber(redis.call('GET', quota) or 0)
-    if monthly >= 0 and events >= 0 and used + math.max(events, 1) > monthly then
+  if left < 0 then
+    refused, left = 1, 0
+  else
+    if not used[quota] then
+      used[quota] = tonumber(redis.call('GET', quota) or 0)
+    end
+    if monthly >= 0 and events >= 0 and used[quota] + math.max(events, 1) > monthly then
       refused = 2
     elseif events ~= 0 then
-      redis.call('INCRBY', quota, events)
-      redis.call('EXPIRE', quota, kept)
+      used[quota] = used[quota] + events
+      added[quota] = (added[quota] or 0) + events
     end
   end
   answers[i] = {refused, left, wait}
+end
+for quota, events in pairs(added) do
+  redis.call('INCRBY', quota, events)
+  redis.call('EXPIRE', quota, kept)
 end
 return answers
 """
@@ -81,8 +100,7 @@ class Refusal(Enum):
     QUOTA = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """What the limits say of one request."""
 
     refusal: Refusal | None = None
@@ -98,11 +116,10 @@ class Admission:
 UNCHECKED: Final = Admission()
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     requests_key: str
+    """Empty: no limit of requests applies."""
     quota_key: str
-    most: int
     events: int
     monthly: int
     answer: asyncio.Future[Admission]
@@ -149,8 +166,8 @@ class Admissions:
         if self._clock.monotonic() < self._away_until:
             metrics.UNCHECKED_REQUESTS.inc()
             return UNCHECKED
-        key = self._requests_key(domain, address)
-        admission = await self._ask(domain, key, events, self._most if is_limited else 0)
+        key = self._requests_key(domain, address) if is_limited else ""
+        admission = await self._ask(domain, key, events)
         if admission.refusal is Refusal.RATE:
             self._remember_flood(key, admission.reset_seconds)
         return admission
@@ -158,15 +175,13 @@ class Admissions:
     async def give_back(self, domain: DomainConfig, events: int) -> None:
         """Uncount events that were let in and then not stored."""
         if events and self._clock.monotonic() >= self._away_until:
-            await self._ask(domain, self._requests_key(domain, None), -events, 0)
+            await self._ask(domain, "", -events)
 
-    def _ask(
-        self, domain: DomainConfig, key: str, events: int, most: int
-    ) -> asyncio.Future[Admission]:
+    def _ask(self, domain: DomainConfig, key: str, events: int) -> asyncio.Future[Admission]:
         monthly = -1 if domain.monthly_events is None else domain.monthly_events
         quota = self._prefix + quota_key(domain.org_id, self._clock.now_ms())
         answer: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Asked(key, quota, most, events, monthly, answer))
+        self._waiting.append(_Asked(key, quota, events, monthly, answer))
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask_all())
         return answer
@@ -199,17 +214,17 @@ class Admissions:
 
     async def _call(self, batch: Sequence[_Asked]) -> list[Admission]:
         keys = [key for asked in batch for key in (asked.requests_key, asked.quota_key)]
-        arguments: list[int] = [WINDOW_SECONDS * 1000, QUOTA_KEPT_SECONDS]
+        arguments: list[int] = [WINDOW_SECONDS * 1000, self._most, QUOTA_KEPT_SECONDS]
         for asked in batch:
-            arguments += (asked.most, asked.events, asked.monthly)
+            arguments += (asked.events, asked.monthly)
         answers = await self._script(keys=keys, args=arguments)
         return [
             Admission(
-                refusal=Refusal(refused) if refused else None,
-                counted=not refused and asked.events > 0,
-                limit=asked.most,
-                remaining=left,
-                reset_seconds=-(-wait // 1000),
+                Refusal(refused) if refused else None,
+                not refused and asked.events > 0,
+                self._most if asked.requests_key else 0,
+                left,
+                -(-wait // 1000),
             )
             for asked, (refused, left, wait) in zip(batch, answers, strict=True)
         ]
@@ -229,6 +244,7 @@ class Admissions:
         return f"{self._prefix}rate:{domain.domain_id}:{client_of(address)}"
 
 
+@lru_cache(maxsize=4096)
 def client_of(address: str | None) -> str:
     """Who counts as one client: an IPv4 address, or the /64 network of an IPv6 address."""
     if address is None:

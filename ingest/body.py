@@ -24,6 +24,8 @@ async def read_body(request: web.Request) -> bytes:
             f"Content-Type is {request.content_type[:100]!r}; send application/json",
             "Content-Type",
         )
+    if request.content.is_eof():
+        return await request.read()  # it came with the head, as nearly every body does
     try:
         async with asyncio.timeout(request.app[SETTINGS].gateway.body_timeout_seconds):
             return await request.read()

@@ -1,6 +1,7 @@
 """Whose request it is, behind proxies that may be trusted and clients that may not. Pure."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
@@ -20,6 +21,8 @@ def client_address(
     speaker = _parse(peer or "")
     if speaker is None:
         return peer
+    if not trusted:
+        return str(speaker)
     hops = [hop for value in forwarded_for for hop in value.split(",")]
     while hops and _is_in(speaker, trusted):
         told = _parse(hops.pop())
@@ -33,6 +36,7 @@ def _is_in(address: Address, networks: Sequence[Network]) -> bool:
     return any(address in network for network in networks if network.version == address.version)
 
 
+@lru_cache(maxsize=4096)
 def _parse(text: str) -> Address | None:
     """An address with or without a port; an IPv4 address that is written as IPv6 is IPv4."""
     text = text.strip()

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from redis.exceptions import RedisError
 
 from ingest import cors
@@ -36,7 +37,7 @@ from runtime.dispatches import Dispatches
 from runtime.errors import UnavailableError
 from runtime.http_server import serving
 from runtime.kafka import TopicAdmin
-from runtime.lifecycle import Heartbeat, Shutdown
+from runtime.lifecycle import Heartbeat, Shutdown, settle_memory
 from runtime.logs import get_logger
 from runtime.producer import RecordProducer
 from runtime.redis import connect
@@ -48,6 +49,8 @@ log = get_logger(__name__)
 
 READY_SECONDS: Final = 2.0
 REDIS_SECONDS: Final = 0.5
+LINGER_SECONDS: Final = 0.001
+"""Somebody waits for each record. Under load, batches grow while others are under way."""
 
 
 def create_app(settings: Settings, clock: Clock) -> web.Application:
@@ -56,7 +59,7 @@ def create_app(settings: Settings, clock: Clock) -> web.Application:
     Raises ``ConfigError`` when the token secret is missing.
     """
     app = web.Application(
-        middlewares=[_answer, _bound(settings.gateway.max_requests_in_flight), _cors],
+        middlewares=[_answering(settings.gateway.max_requests_in_flight)],
         # One byte above the limit is let in, so that the refusal can be ours and say what to do.
         client_max_size=MAX_BODY_BYTES + 1,
     )
@@ -83,7 +86,9 @@ async def _kafka(app: web.Application) -> AsyncIterator[None]:
     app[FEED] = ConfigFeed(settings)
     app[FEED].start()
     app[PRODUCER] = RecordProducer(
-        settings.kafka, delivery_timeout_seconds=settings.gateway.delivery_timeout_seconds
+        settings.kafka,
+        delivery_timeout_seconds=settings.gateway.delivery_timeout_seconds,
+        linger_seconds=LINGER_SECONDS,
     )
     yield
     await app[FEED].stop()
@@ -108,61 +113,65 @@ async def _redis(app: web.Application) -> AsyncIterator[None]:
     await app[REDIS].aclose()
 
 
-@web.middleware
-async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every answer carries a request id; every failure is a JSON body with a code."""
-    request[REQUEST_ID] = ids.request_id()
-    code = "ok"
-    try:
-        response = await handler(request)
-    except Exception as error:
-        refusal = as_refusal(error)
-        if refusal is None:
-            log.exception("A request failed.", request_id=request[REQUEST_ID])
-            refusal = RefusedError(ErrorCode.INTERNAL_ERROR, "the request failed on our side")
-        code, response = refusal.code, refusal.response(request[REQUEST_ID])
-    response.headers["X-Request-Id"] = request[REQUEST_ID]
-    if (admission := request.get(ADMISSION)) is not None and admission.limit:
-        response.headers["X-RateLimit-Limit"] = str(admission.limit)
-        response.headers["X-RateLimit-Remaining"] = str(admission.remaining)
-        response.headers["X-RateLimit-Reset"] = str(admission.reset_seconds)
-    resource = request.match_info.route.resource
-    metrics.HTTP_REQUESTS.labels(resource.canonical if resource else "none", code).inc()
-    return response
+def _answering(most: int) -> Middleware:
+    """Every answer carries a request id, every failure is a JSON body with a code, and the pages
+    of the storefront may read both.
 
-
-def _bound(most: int) -> Middleware:
-    """At most so many requests at once; memory is not what a storm of clients is held in."""
+    At most ``most`` requests are under way at once: memory is not what a storm of clients is held
+    in.
+    """
     under_way = 0
 
     @web.middleware
-    async def bound(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def answering(request: web.Request, handler: Handler) -> web.StreamResponse:
         nonlocal under_way
-        if under_way >= most:
-            raise unavailable("too many requests are under way; send it again")
+        request[REQUEST_ID] = ids.request_id()
+        code = "ok"
         under_way += 1
         try:
-            return await handler(request)
+            response = await (handler if under_way <= most else _no_room)(request)
+        except Exception as error:
+            refusal = as_refusal(error)
+            if refusal is None:
+                log.exception("A request failed.", request_id=request[REQUEST_ID])
+                refusal = RefusedError(ErrorCode.INTERNAL_ERROR, "the request failed on our side")
+            code, response = refusal.code, refusal.response(request[REQUEST_ID])
         finally:
             under_way -= 1
+        response.headers.update(_headers(request))
+        _count(request, code)
+        return response
 
-    return bound
+    return answering
 
 
-@web.middleware
-async def _cors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let the storefront's own pages read what they are answered, refusals too."""
-    origin = request.headers.get(hdrs.ORIGIN)
-    domain = request.app[FEED].by_host(host_of(request.host)) if origin else None
-    if origin is None or domain is None or not cors.is_allowed(origin, domain):
-        return await handler(request)
-    try:
-        response = await handler(request)
-    except RefusedError as refused:
-        refused.headers |= cors.answer_headers(origin)
-        raise
-    response.headers.update(cors.answer_headers(origin))
-    return response
+async def _no_room(_request: web.Request) -> web.StreamResponse:
+    raise unavailable("too many requests are under way; send it again")
+
+
+def _headers(request: web.Request) -> dict[str, str]:
+    """What every answer tells beside its body."""
+    headers = {"X-Request-Id": request[REQUEST_ID]}
+    if (admission := request.get(ADMISSION)) is not None and admission.limit:
+        headers["X-RateLimit-Limit"] = str(admission.limit)
+        headers["X-RateLimit-Remaining"] = str(admission.remaining)
+        headers["X-RateLimit-Reset"] = str(admission.reset_seconds)
+    if (origin := request.headers.get(hdrs.ORIGIN)) is not None:
+        domain = request.app[FEED].by_host(host_of(request.host))
+        if domain is not None and cors.is_allowed(origin, domain):
+            headers |= cors.answer_headers(origin)
+    return headers
+
+
+def _count(request: web.Request, code: str) -> None:
+    resource = request.match_info.route.resource
+    _requests(resource.canonical if resource else "none", code).inc()
+
+
+@cache
+def _requests(route: str, code: str) -> Counter:
+    """The counter of a route and a code; to look it up by its labels takes longer than to count."""
+    return metrics.HTTP_REQUESTS.labels(route, code)
 
 
 async def preflight(request: web.Request) -> web.Response:
@@ -222,6 +231,7 @@ async def run_gateway(settings: Settings, shutdown: Shutdown) -> None:
     application = create_app(settings, clock)
     idle_seconds = settings.gateway.idle_timeout_seconds
     async with serving(application, *address, reuse_port=True, idle_timeout_seconds=idle_seconds):
+        settle_memory()
         beat = asyncio.create_task(Heartbeat(settings.data_dir, "gateway").keep_beating(clock))
         await shutdown.wait()
         beat.cancel()

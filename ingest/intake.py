@@ -1,6 +1,5 @@
 """The way of every accepted request, whichever door it came through: limits, then Kafka."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -8,7 +7,7 @@ import orjson
 from aiohttp import web
 
 from ingest.admission import Admission, Refusal
-from ingest.context import ADMISSION, ADMISSIONS, CLOCK, PRODUCER, REQUEST_ID, SETTINGS
+from ingest.context import ADMISSION, ADMISSIONS, CLOCK, PRODUCER, REQUEST_ID
 from ingest.errors import ErrorCode, RefusedError, as_refusal, unavailable
 from ingest.guards import address_of
 from ingest.validate import AcceptedEvent, AcceptedRequest, InvalidPayloadError
@@ -105,11 +104,8 @@ async def store(
     records = [_record(domain, event, envelope) for event in accepted.events]
     started = app[CLOCK].monotonic()
     try:
-        # The producer gives up at the same time; the bound here is for a broker that holds the
-        # request and answers nothing, when librdkafka waits for longer.
-        async with asyncio.timeout(app[SETTINGS].gateway.delivery_timeout_seconds + 0.5):
-            await app[PRODUCER].produce(records)
-    except (DeliveryFailedError, ProducerFullError, TimeoutError) as error:
+        await app[PRODUCER].produce(records)
+    except (DeliveryFailedError, ProducerFullError) as error:
         log.warning("Kafka did not acknowledge.", request_id=request[REQUEST_ID], error=str(error))
         await app[ADMISSIONS].give_back(domain, accepted.counted_events)
         raise unavailable("the event could not be stored; send it again") from None

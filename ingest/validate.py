@@ -25,19 +25,19 @@ MAX_PATH_CHARS: Final = 200
 MAX_WARNINGS: Final = 20
 """Unknown keys named in one answer; the rest are counted in the last line."""
 
-_NESTED: Final[Mapping[str, type[Wire]]] = {
-    "userData": UserData,
-    "customData": CustomData,
-    "contents": Content,
-    "consent": Consent,
+_NESTED: Final[Mapping[type[Wire], tuple[tuple[str, type[Wire]], ...]]] = {
+    Event: (("userData", UserData), ("customData", CustomData), ("consent", Consent)),
+    CustomData: (("contents", Content),),
+    UserData: (),
+    Consent: (),
+    Content: (),
 }
-_MODELS: Final[tuple[type[Wire], ...]] = (Event, *_NESTED.values())
 _ON_DEVICE: Final = frozenset({ActionSource.WEBSITE, ActionSource.APP})
 """Where the client of the request may be the customer; an order at a till has another."""
 
 _KNOWN_KEYS: Final = {
     model: frozenset(info.alias or name for name, info in model.model_fields.items())
-    for model in _MODELS
+    for model in _NESTED
 }
 
 
@@ -110,21 +110,20 @@ def read_request(
         request.dispatch_key = read_dispatch_key(document)
     known = {"events", "dispatchKey"} if is_dispatch else {"events"}
     request.unknown_keys += sorted(document.keys() - known)
-    for index, raw in enumerate(_event_list(document)):
+    for index, said in enumerate(_event_list(document)):
         path = f"events[{index}]"
-        clean = _known_part(raw, Event, path, request.unknown_keys)
-        if not isinstance(clean, dict):
+        if not isinstance(said, dict):
             raise InvalidPayloadError("must be an object", path)
-        _fill_event_id(clean, path)
-        event = _validate(clean, path)
-        on_device = event.action_source in _ON_DEVICE
-        if on_device:
-            _fill_client(clean, ip_address, user_agent)
-        user_data = clean.get("userData", {})
+        _leave_out_unknown(said, Event, path, request.unknown_keys)
+        _fill_event_id(said, path)
+        event = _validate(said, path)
+        if event.action_source in _ON_DEVICE:
+            _fill_client(said, ip_address, user_agent)
+        user_data = said.get("userData", {})
         request.events.append(
             AcceptedEvent(
                 event.event_id,
-                clean,
+                said,
                 address=user_data.get("ipAddress") or ip_address,
                 user_agent=user_data.get("userAgent") or user_agent,
                 is_browser=not is_dispatch and event.action_source is ActionSource.WEBSITE,
@@ -185,31 +184,26 @@ def _event_list(document: dict[str, Any]) -> list[Any]:
     return events
 
 
-def _known_part(value: Any, model: type[Wire], path: str, unknown: list[str]) -> Any:
-    """A copy without the keys that ``model`` lacks; their paths are added to ``unknown``.
+def _leave_out_unknown(
+    value: dict[str, Any], model: type[Wire], path: str, unknown: list[str]
+) -> None:
+    """Take away the keys that ``model`` lacks; their paths are added to ``unknown``.
 
-    A value of another shape is passed through for the validation to refuse.
+    A value of another shape than the model's is left for the validation to refuse.
     """
-    if isinstance(value, list):
-        # Of lists only one level: nothing that we know is deeper, and what comes may be.
-        return [
-            _known_part(item, model, f"{path}[{index}]", unknown)
-            if isinstance(item, dict)
-            else item
-            for index, item in enumerate(value)
-        ]
-    if not isinstance(value, dict):
-        return value
     known = _KNOWN_KEYS[model]
-    clean = {}
-    for key, inner in value.items():
-        if key not in known:
+    if not value.keys() <= known:
+        for key in [key for key in value if key not in known]:
             unknown.append(f"{path}.{key}"[:MAX_PATH_CHARS])
-        elif (nested := _NESTED.get(key)) is not None and isinstance(inner, dict | list):
-            clean[key] = _known_part(inner, nested, f"{path}.{key}", unknown)
-        else:
-            clean[key] = inner
-    return clean
+            del value[key]
+    for key, nested in _NESTED[model]:
+        inner = value.get(key)
+        if isinstance(inner, dict):
+            _leave_out_unknown(inner, nested, f"{path}.{key}", unknown)
+        elif isinstance(inner, list):
+            for index, item in enumerate(inner):
+                if isinstance(item, dict):
+                    _leave_out_unknown(item, nested, f"{path}.{key}[{index}]", unknown)
 
 
 def _fill_event_id(event: dict[str, Any], path: str) -> None:

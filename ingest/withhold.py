@@ -56,10 +56,15 @@ def _is_excluded(domain: DomainConfig, address: str | None, user_agent: str | No
             return True
     if not domain.excluded_addresses or not address:
         return False
+    client = _parsed(address)
+    return client is not None and any(client in network for network in domain.excluded_addresses)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(address: str) -> IPv4Address | IPv6Address | None:
     try:
-        client: IPv4Address | IPv6Address = ip_address(address.strip())
+        client = ip_address(address.strip())
     except ValueError:
-        return False
-    if isinstance(client, IPv6Address) and client.ipv4_mapped:
-        client = client.ipv4_mapped
-    return any(client in network for network in domain.excluded_addresses)
+        return None
+    mapped = client.ipv4_mapped if isinstance(client, IPv6Address) else None
+    return mapped or client

@@ -1,6 +1,7 @@
 """A Kafka producer whose delivery reports can be awaited."""
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -14,9 +15,13 @@ from schemas.record import Record
 
 log = get_logger(__name__)
 
-_POLL_INTERVAL_SECONDS: Final = 0.002
+_POLL_INTERVAL_SECONDS: Final = 0.001
 """How often delivery reports are fetched while any is outstanding. Polled on the loop itself: as
 fast as a thread in the measurements, and callbacks need no hop back."""
+
+_GRACE_SECONDS: Final = 0.5
+"""How much longer than librdkafka somebody who waits for its reports is made to wait: it reports
+later than it was told to when a broker holds a request and answers nothing."""
 
 _LOST_IDENTITY: Final = {
     KafkaError.PRODUCER_FENCED,
@@ -64,6 +69,8 @@ class RecordProducer:
         }
         self._producer = Producer(self._config)
         self._retired: list[Producer] = []
+        self._patience_seconds = delivery_timeout_seconds + _GRACE_SECONDS
+        self._waiting: deque[_Batch] = deque()
         self._prefix = settings.topic_prefix
         self._loop = asyncio.get_running_loop()
         self._outstanding = 0
@@ -82,7 +89,9 @@ class RecordProducer:
         if not records:
             done.set_result(None)
             return done
-        batch = _Batch(len(records), done, self, self._producer)
+        deadline = self._loop.time() + self._patience_seconds
+        batch = _Batch(len(records), done, self, self._producer, deadline)
+        self._waiting.append(batch)
         produce = self._producer.produce
         try:
             for record in records:
@@ -95,8 +104,10 @@ class RecordProducer:
                 )
                 self._outstanding += 1
         except BufferError:
+            done.cancel()
             raise ProducerFullError("the producer's queue is full") from None
         except KafkaException as error:
+            done.cancel()
             self.replace(self._producer, error.args[0])
             raise DeliveryFailedError(str(error)) from None
         finally:
@@ -117,6 +128,9 @@ class RecordProducer:
         for producer in (self._producer, *self._retired):
             producer.poll(0)
         self._retired = [producer for producer in self._retired if len(producer)]
+        now = self._loop.time()
+        while self._waiting and self._waiting[0].is_over(now):
+            self._waiting.popleft()
         self._keep_polling()
 
     def settle(self, producer: Producer, error: KafkaError | None) -> None:
@@ -145,16 +159,30 @@ class RecordProducer:
 class _Batch:
     """Counts the delivery reports of one ``produce`` call."""
 
-    __slots__ = ("_done", "_error", "_left", "_owner", "_producer")
+    __slots__ = ("_deadline", "_done", "_error", "_left", "_owner", "_producer")
 
     def __init__(
-        self, size: int, done: asyncio.Future[None], owner: RecordProducer, producer: Producer
+        self,
+        size: int,
+        done: asyncio.Future[None],
+        owner: RecordProducer,
+        producer: Producer,
+        deadline: float,
     ) -> None:
+        self._deadline = deadline
         self._left = size
         self._done = done
         self._error: KafkaError | None = None
         self._owner = owner
         self._producer = producer
+
+    def is_over(self, now: float) -> bool:
+        """Whether nobody waits any more: all is reported, or it has taken too long."""
+        if not self._done.done():
+            if now < self._deadline:
+                return False
+            self._done.set_exception(DeliveryFailedError("no delivery report in time"))
+        return True
 
     def on_delivery(self, error: KafkaError | None, _message: Message) -> None:
         self._owner.settle(self._producer, error)

@@ -5,7 +5,10 @@ or to go to nobody, and count what the gateway could not.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
+
+_HOUR_MS: Final = 3600 * 1000
 
 QUOTA_KEPT_SECONDS: Final = 40 * 24 * 3600
 """Longer than any month, so that a count lives until nobody asks for it."""
@@ -20,4 +23,9 @@ def seconds_left(now_ms: int) -> int:
 
 def quota_key(org_id: str, received_at: int) -> str:
     """The counter of the calendar month (UTC) of ``received_at``, Unix milliseconds."""
-    return f"quota:{org_id}:{datetime.fromtimestamp(received_at / 1000, UTC):%Y-%m}"
+    return f"quota:{org_id}:{_month(received_at // _HOUR_MS)}"
+
+
+@lru_cache(maxsize=1024)
+def _month(hour: int) -> str:
+    return f"{datetime.fromtimestamp(hour * _HOUR_MS / 1000, UTC):%Y-%m}"

@@ -72,6 +72,20 @@ async def test_the_window_slides(limits: type_of_limits, redis_client: redis.asy
     assert 0 < await redis_client.ttl(key) <= 60
 
 
+@pytest.mark.parametrize("gone", [1, 15, 16, 17, 32, 100])
+async def test_however_many_requests_have_left_the_window(
+    limits: type_of_limits, redis_client: redis.asyncio.Redis, gone: int
+) -> None:
+    door = limits(120)
+    await door.admit(DOMAIN, CLIENT, events=0)
+    (key,) = await redis_client.keys("rate:*")
+    now = int(str(await redis_client.lindex(key, 0)))
+    await redis_client.rpush(key, now - 30_000, *[now - 60_500] * gone)
+    found = await door.admit(DOMAIN, CLIENT, events=0)
+    assert (found.remaining, found.reset_seconds) == (117, 30)
+    assert await redis_client.llen(key) == 3
+
+
 async def test_clients_and_domains_do_not_share_a_limit(limits: type_of_limits) -> None:
     door = limits(1)
     asked = [(DOMAIN, CLIENT), (DOMAIN, "203.0.113.8"), (OTHER, CLIENT), (DOMAIN, None)]
