@@ -135,6 +135,8 @@ def _answering(most: int) -> Middleware:
             if refusal is None:
                 log.exception("A request failed.", request_id=request[REQUEST_ID])
                 refusal = RefusedError(ErrorCode.INTERNAL_ERROR, "the request failed on our side")
+            # A refusal that remembers where it came from holds the body until the collector comes.
+            refusal.__traceback__ = None
             code, response = refusal.code, refusal.response(request[REQUEST_ID])
         finally:
             under_way -= 1

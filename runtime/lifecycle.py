@@ -19,9 +19,9 @@ from runtime.logs import get_logger
 log = get_logger(__name__)
 
 
-_YOUNG_OBJECTS: Final = 20_000
-"""New objects between two looks at the young ones. Under load as many are alive as requests are
-under way, and none of them is garbage that only the collector finds."""
+_YOUNG_OBJECTS: Final = 3_000
+"""New objects between two looks at the young ones. As many are alive under load; far more would
+keep the bodies of closed connections for as long."""
 
 
 class Shutdown:

@@ -29,8 +29,8 @@ PASSED_THROUGH: Final = (
     Mutant(
         "a time is forwarded in whatever unit it came",
         "blocks.py",
-        "if spec.time:",
-        "if spec.time and _is_blank(_at(block, spec.time)):",
+        "if spec.time:\n        payload",
+        "if spec.time and _is_blank(_at(block, spec.time)):\n        payload",
         f"{OWN_WORDS}::test_a_time_in_any_form_is_one_that_the_platform_takes[1795176000000-meta]",
     ),
     Mutant(

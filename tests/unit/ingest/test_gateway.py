@@ -1,6 +1,7 @@
 """The gateway's own answers, while no Kafka is there."""
 
 import asyncio
+import gc
 import gzip
 import resource
 from collections.abc import AsyncIterator
@@ -413,3 +414,18 @@ async def test_what_is_not_stored_is_not_counted(
     assert_refusal(await counting_door.post(LEAD, User_Agent="Mozilla/5.0"), 503, "unavailable")
     (key,) = await redis_client.keys("quota:*")
     assert await redis_client.get(key) == "0"
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"events":[{}]}', b" " * 2 * MAX_BODY_BYTES])
+async def test_a_refusal_leaves_nothing_for_the_collector(door: Door, body: bytes) -> None:
+    """A refusal that kept its frames would keep the body until the next look for garbage."""
+    door.configure(OPEN)
+    await door.post(body)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            assert_refusal(await door.post(body), 400, "invalid_payload")
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
