@@ -7,7 +7,7 @@ import orjson
 import typer
 from rich.console import Console
 
-from capistream import configure, processes, traffic
+from capistream import configure, contacts, destinations, processes, traffic
 from runtime.errors import EXIT_CONFIG, CapistreamError, ConfigError
 
 app = typer.Typer(
@@ -26,10 +26,12 @@ app.command()(processes.sandbox)
 app.command()(processes.health)
 app.add_typer(configure.topics_app, name="topics")
 app.add_typer(configure.domain_app, name="domain")
-app.add_typer(configure.destination_app, name="destination")
+app.add_typer(destinations.destination_app, name="destination")
+app.add_typer(contacts.contacts_app, name="contacts")
 app.command("settings")(configure.show_settings)
 app.command()(traffic.send)
 app.command()(traffic.outcomes)
+app.command()(traffic.replay)
 app.command()(traffic.demo)
 
 

@@ -1,7 +1,8 @@
 """What commands print: tables for people, JSON for scripts, both on standard output."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import orjson
@@ -40,8 +41,14 @@ def print_fields(fields: Mapping[str, object], *, as_json: bool) -> None:
         return
     table = Table.grid(padding=(0, 2))
     for name, value in fields.items():
-        table.add_row(Text(name, style="bold"), Text("" if value is None else str(value)))
+        table.add_row(Text(name, style="bold"), Text(_plain(value)))
     console.print(table)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def print_lines(lines: Sequence[str], *, key: str, none: str, as_json: bool) -> None:
@@ -51,6 +58,16 @@ def print_lines(lines: Sequence[str], *, key: str, none: str, as_json: bool) -> 
         return
     for line in lines or [none]:
         console.print(line)
+
+
+@contextmanager
+def progress(*, as_json: bool) -> Iterator[Callable[[str], None]]:
+    """Shows, on a terminal, the last line it was told for as long as the body runs."""
+    if as_json or not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("") as status:
+        yield status.update
 
 
 def fate_text(outcome: Outcome) -> Text:

@@ -1,4 +1,5 @@
-"""Commands that move events: send some, see what became of them, watch it all in the demo.
+"""Commands that move events: send some, see what became of them, drive them again, watch it all in
+the demo.
 
 What is slow to load is imported where it is used, so that ``--help`` is not.
 """
@@ -13,7 +14,8 @@ from capistream import output
 from capistream.options import AsJson, DataDir, settings_for
 from runtime.clock import SystemClock
 from runtime.errors import CapistreamError
-from runtime.lifecycle import run_until_shutdown
+from runtime.ids import new_id
+from runtime.lifecycle import Shutdown, run_until_shutdown
 from runtime.settings import Settings
 from runtime.vault import DomainTokens
 from schemas.config import DomainConfig
@@ -51,7 +53,7 @@ def send(
     async def post() -> None:
         shop, secret = host, token
         if shop is None or secret is None:
-            domain = await _domain(settings, host)
+            domain = await configured_domain(settings, host)
             shop = domain.host
             secret = DomainTokens(settings.tokens).issue(domain.domain_id, domain.token_generation)
         gateway = url or f"http://{settings.gateway.host}:{settings.gateway.port}"
@@ -67,7 +69,11 @@ def send(
     asyncio.run(post())
 
 
-async def _domain(settings: Settings, host: str | None) -> DomainConfig:
+async def configured_domain(settings: Settings, host: str | None) -> DomainConfig:
+    """The domain of ``host``; without one, the only domain there is.
+
+    Raises ``CapistreamError``.
+    """
     from capistream.stack import open_store
 
     store = open_store(settings, SystemClock())
@@ -113,7 +119,83 @@ def outcomes(
 async def _domain_id(settings: Settings, domain: str) -> str:
     if domain.startswith("dom_"):
         return domain
-    return (await _domain(settings, domain)).domain_id
+    return (await configured_domain(settings, domain)).domain_id
+
+
+def replay(
+    host: Annotated[str, typer.Argument(help="The shop whose events are driven again.")],
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Received at this time or later: ISO 8601, Unix seconds, or 2h or 3d ago. "
+            "[default: all that Kafka holds]",
+            show_default=False,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--to", help="Received before this time. [default: now]", show_default=False),
+    ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--event", help="Only events of this name; may be repeated."),
+    ] = None,
+    event_ids: Annotated[
+        list[str] | None,
+        typer.Option("--event-id", help="Only the event of this id; may be repeated."),
+    ] = None,
+    destinations: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--destination",
+            help="Only to this one, by its id or its platform; may be repeated. [default: all]",
+            show_default=False,
+        ),
+    ] = None,
+    include_withheld: Annotated[
+        bool,
+        typer.Option("--include-withheld", help="Also events that were withheld as a program's."),
+    ] = False,
+    rate: Annotated[int, typer.Option(min=1, help="Events per second, at most.")] = 500,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count what would be driven again.")
+    ] = False,
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Drive events of raw-events again, to all or some destinations; Ctrl-C stops it."""
+    from capistream.replay import Picker, Wanted, pick_destinations, read_moment, run_replay
+
+    settings = settings_for("replay", data)
+    clock = SystemClock()
+    now_ms = clock.now_ms()
+    from_ms = 0 if since is None else read_moment(since, now_ms)
+    to_ms = now_ms if until is None else read_moment(until, now_ms)
+
+    async def drive(shutdown: Shutdown) -> None:
+        domain = await configured_domain(settings, host)
+        picker = Picker(
+            Wanted(domain.domain_id, from_ms, to_ms, tuple(names or ()), tuple(event_ids or ())),
+            replay_id=new_id("rpl"),
+            destination_ids=pick_destinations(domain, destinations or ()),
+            include_withheld=include_withheld,
+        )
+        with output.progress(as_json=as_json) as tell:
+            await run_replay(
+                settings,
+                picker,
+                shutdown,
+                clock,
+                per_second=rate,
+                dry_run=dry_run,
+                tell=lambda far: tell(
+                    f"{far.scanned} read, {far.found} found, {far.replayed} sent"
+                ),
+            )
+        output.print_fields(picker.summary(domain, stopped=shutdown.is_asked), as_json=as_json)
+
+    run_until_shutdown(drive)
 
 
 def demo(

@@ -156,7 +156,8 @@ class Store:
         ``schemas.config.Destination`` by their names on the wire, those that are absent stay as
         they are.
 
-        Raises ``RefusedChangeError`` for an unknown host or platform or wrong fields.
+        Raises ``RefusedChangeError`` for an unknown host or platform, or a field or an option that
+        cannot be.
         """
         known = PLATFORMS.get(platform)
         if known is None:
@@ -191,8 +192,12 @@ class Store:
             row.sealed = self._vault.seal(
                 orjson.dumps(credentials.reveal()), domain_id=domain.id, destination_id=row.id
             )
+            try:
+                changed = ChangedDestination(_destination(row), _config(domain))
+            except ValidationError as error:
+                raise RefusedChangeError(_field_errors(error)) from None
             await session.commit()
-            return ChangedDestination(_destination(row), _config(domain))
+        return changed
 
     async def _organisation(self, session: AsyncSession, name: str) -> tables.Organisation:
         found = await session.scalar(

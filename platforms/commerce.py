@@ -11,6 +11,7 @@ from typing import Final
 
 from babel.numbers import get_currency_precision
 
+from schemas.config import Destination, ValueRule
 from schemas.event import Content, Event, EventName
 from schemas.outcome import Reason, Skip
 
@@ -25,6 +26,14 @@ _WORTH_THEIR_ITEMS: Final = frozenset(
 )
 """Events whose items a person means to buy, so that without a value their total is the value. A
 search's or a category page's items are only on show."""
+
+_NO_VALUE_LEFT: Final = {
+    ValueRule.SUBTOTAL: "a purchase needs a value, and this destination's is the subtotal: "
+    "send a price with each of customData.contents",
+    ValueRule.NONE: "a purchase needs a value, and this destination is told none: "
+    "give it a fixed value (0 will do), or switch Purchase off for it",
+}
+"""A fixed value is always there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,41 @@ def item_total(lines: Sequence[Content]) -> Decimal | None:
             return None
         total += line.price * line.quantity
     return total if lines else None
+
+
+def apply_value_rule(
+    event: Event, destination: Destination, default_currency: str | None = None
+) -> Event | Skip:
+    """The event with as much of its worth in ``customData`` as the destination is to be told.
+
+    Done before ``payload()``, so that the destination's rule holds at every platform alike. A
+    subtotal for which a price is wanting is left out rather than guessed. ``default_currency`` is
+    for the fixed value of an event that has no currency.
+
+    A purchase that the rule leaves without a value is not sent, for the reason that ``basket``
+    gives. To have purchases counted and not weighed, a destination is given a fixed value.
+    """
+    if destination.value is ValueRule.TOTAL:
+        return event
+    changes = _worth(event, destination, default_currency)
+    if event.event_name is EventName.PURCHASE and changes["value"] is None:
+        return Skip(Reason.MISSING_VALUE, _NO_VALUE_LEFT[destination.value])
+    told = event.custom_data.model_copy(update=changes)
+    return event.model_copy(update={"custom_data": told})
+
+
+def _worth(
+    event: Event, destination: Destination, default_currency: str | None
+) -> dict[str, object]:
+    """What a rule other than the total puts in place of value, currency and prices."""
+    data = event.custom_data
+    if destination.value is ValueRule.FIXED:
+        return {"value": destination.fixed_value, "currency": data.currency or default_currency}
+    if destination.value is ValueRule.SUBTOTAL:
+        on_show = data.value is None and event.event_name not in _WORTH_THEIR_ITEMS
+        return {"value": None if on_show else item_total(data.contents)}
+    unpriced = tuple(line.model_copy(update={"price": None}) for line in data.contents)
+    return {"value": None, "currency": None, "contents": unpriced}
 
 
 def basket(event: Event) -> Basket | Skip:

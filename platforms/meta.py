@@ -179,11 +179,19 @@ def click_cookie(user: UserData, event_time: int) -> str | None:
     Built from ``fbclid`` byte for byte, with ``event_time`` (ms) as when it was first seen.
     https://developers.facebook.com/docs/marketing-api/conversions-api/parameters/fbp-and-fbc
     """
+    click_id = undated_click(user)
+    if click_id:
+        return f"fb.1.{event_time}.{click_id}"
+    return user.fbc if user.fbc and _COOKIE.fullmatch(user.fbc) else None
+
+
+def undated_click(user: UserData) -> str | None:
+    """The ``fbclid`` whose cookie has to be built, because the person's own is another click's."""
     cookie = _COOKIE.fullmatch(user.fbc) if user.fbc else None
     click_id = identity.plain(user.fbclid)
     if click_id and _CLICK_ID.fullmatch(click_id) and (not cookie or cookie[1] != click_id):
-        return f"fb.1.{event_time}.{click_id}"
-    return cookie[0] if cookie else None
+        return click_id
+    return None
 
 
 def _event_name(event: Event, destination: Destination) -> str:

@@ -4,9 +4,17 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
-from schemas.lenient import Currency
+from schemas.event import ActionSource
+from schemas.lenient import Currency, Money
 from schemas.wire import SCHEMA_VERSION, Wire
 
 DEFAULT_DEDUPE_WINDOW_SECONDS = 48 * 3600
@@ -17,6 +25,35 @@ class Subscription(StrEnum):
 
     ACTIVE = "active"
     INACTIVE = "inactive"
+
+
+class ValueRule(StrEnum):
+    """What a destination is told that an event was worth."""
+
+    TOTAL = "total"
+    """``customData.value``, or what its items cost where they are to be bought."""
+    SUBTOTAL = "subtotal"
+    """What its items cost: price times quantity, without shipping, tax and discounts."""
+    FIXED = "fixed"
+    """The destination's own amount, for every event."""
+    NONE = "none"
+    """Nothing: no value, no currency, no prices."""
+
+
+def _known_country(code: str) -> str:
+    # Here rather than above: it takes longer to load than all of this, and few need it.
+    from pycountry import countries
+
+    code = code.strip().upper()
+    code = "GB" if code == "UK" else code  # what shops write
+    if len(code) != 2 or countries.get(alpha_2=code) is None:
+        msg = "must be a country by its two letters in ISO 3166, such as DE"
+        raise ValueError(msg)
+    return code
+
+
+Country = Annotated[str, AfterValidator(_known_country)]
+"""ISO 3166 alpha-2 in upper case."""
 
 
 class Destination(Wire):
@@ -39,7 +76,28 @@ class Destination(Wire):
     """Canonical event name → wanted; a name that is not here is wanted."""
     event_names: dict[str, str] = Field(default_factory=dict)
     """Canonical event name, or custom event name → the name this platform is to be told."""
+    fixed_value: Money = None
+    """What every event is worth under ``ValueRule.FIXED``: in the event's currency, else in the
+    domain's."""
+    value: ValueRule = ValueRule.TOTAL
+    sample_percent: Annotated[float, Field(ge=0, le=100)] = 100
+    """How many in a hundred events are wanted; which ones follows from their ids."""
+    excluded_countries: tuple[Country, ...] = ()
+    """Countries of persons whose events are not wanted."""
+    excluded_sources: tuple[ActionSource, ...] = ()
+    """Channels whose events are not wanted."""
+    consent_required: bool = False
+    """Whether an event that does not say that its person consented to marketing is held back.
+    One that says that the person did not is held back in any case."""
     sealed: str
+
+    @field_validator("value")
+    @classmethod
+    def _fixed_has_its_amount(cls, rule: ValueRule, info: ValidationInfo) -> ValueRule:
+        if rule is ValueRule.FIXED and info.data.get("fixed_value", ...) is None:
+            msg = "a fixed one needs its amount: set fixedValue, such as 5.00"
+            raise ValueError(msg)
+        return rule
 
 
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+$")]
@@ -83,6 +141,9 @@ class DomainConfig(Wire):
     monthly_events: Annotated[int, Field(ge=0)] | None = None
     """How many events the organisation may have forwarded in a calendar month (UTC); None: any."""
     dedupe_window_seconds: int = Field(default=DEFAULT_DEDUPE_WINDOW_SECONDS, ge=1)
+    remember_contacts: bool = False
+    """Keep the clicks that led a contact here, under hashes, and give later events of the contact
+    the click ids that they lack."""
     destinations: tuple[Destination, ...] = ()
 
     def destination(self, destination_id: str) -> Destination | None:

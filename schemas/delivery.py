@@ -24,6 +24,8 @@ class Delivery:
     source: str
     attempt: int = 0
     dispatch_key: str | None = None
+    replay: str | None = None
+    """The replay's id, when the event is driven again: then it is meant to be posted again."""
 
     def key(self) -> bytes:
         """Deliveries of one event to one destination stay in order."""
@@ -49,6 +51,8 @@ class Delivery:
         ]
         if self.dispatch_key is not None:
             headers.append(("dispatch-key", self.dispatch_key.encode()))
+        if self.replay is not None:
+            headers.append(("replay", self.replay.encode()))
         return headers
 
     @classmethod
@@ -72,6 +76,7 @@ class Delivery:
                 source=found["source"],
                 attempt=number_header(found, "attempt"),
                 dispatch_key=found.get("dispatch-key"),
+                replay=found.get("replay"),
             )
         except KeyError as missing:
             raise ValueError(f"delivery header {missing} is missing") from None
@@ -104,6 +109,7 @@ class Delivery:
             source=self.source,
             firstSource=first_source,
             dispatchKey=self.dispatch_key,
+            replayId=self.replay,
             receivedAt=self.received_at,
             at=at,
         )

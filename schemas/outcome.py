@@ -38,6 +38,9 @@ class Reason(StrEnum):
     NO_CONSENT = "no_consent"
     DESTINATION_DISABLED = "destination_disabled"
     EVENT_DISABLED = "event_disabled"
+    SOURCE_EXCLUDED = "source_excluded"
+    COUNTRY_EXCLUDED = "country_excluded"
+    SAMPLED_OUT = "sampled_out"
     UNKNOWN_PLATFORM = "unknown_platform"
     UNSUPPORTED_EVENT = "unsupported_event"
     UNSUPPORTED_SOURCE = "unsupported_source"
@@ -90,11 +93,14 @@ class Outcome(Wire):
     """A safe sentence: no personal data, no credential."""
     attempt: int = 0
     source: str
-    """Where the accepted event lies: ``topic-partition-offset`` of its raw record."""
+    """Where the accepted event lies: ``topic-partition-offset`` of its raw record, or of its copy
+    on ``replay-events``, so that each replay has final outcomes of its own."""
     first_source: str | None = None
     """Of a duplicate: where the copy that counts lies."""
     dispatch_key: str | None = None
     """The shop's own name for what it sent, when its server sent it."""
+    replay_id: str | None = None
+    """Of an event that was driven again: the replay that asked for it."""
     received_at: int
     at: int
     """Unix milliseconds of this outcome."""

@@ -12,7 +12,9 @@ from schemas.delivery import Delivery
 from schemas.outcome import Outcome, OutcomeKind, Reason, Skip, outcome_id
 from schemas.raw_event import Blocks, RawEvent
 from schemas.record import Record
+from schemas.replay import Replay
 from streams.enrich import enrich
+from streams.remember import NOTHING, Recalled
 from streams.route import route, route_block
 
 _Route: TypeAlias = Callable[[Destination, Platform | None], dict[str, Any] | Skip]
@@ -32,21 +34,27 @@ def fan_out(
     source: str,
     first: str | None,
     now_ms: int,
+    recalled: Recalled = NOTHING,
+    replay: Replay | None = None,
 ) -> list[Record]:
     """A delivery for each destination that is to get the event, an outcome for each that is not.
 
     An event that is withheld from all of them has one outcome, for the whole of it. ``source`` is
     where the event's record lies; ``first``, when this is a repeat, where the copy that counts
-    lies.
+    lies; ``recalled``, what earlier events say about this one; ``replay``, when it is driven again,
+    to which of the destinations.
     """
+    replay_id = replay.id if replay else None
     if raw.withheld is not None:
-        return [_withheld(raw, raw.withheld, source, now_ms)]
-    deliveries = [_delivery(raw, destination, source) for destination in domain.destinations]
+        detail = _WITHHELD.get(raw.withheld)
+        return [_nowhere(raw, source, now_ms, raw.withheld, detail, replay_id)]
+    destinations = [one for one in domain.destinations if replay is None or replay.wants(one.id)]
+    deliveries = [_delivery(raw, one, source, replay_id) for one in destinations]
     if first is not None:
         return [_duplicate(delivery, first, now_ms) for delivery in deliveries]
-    decide = _route(raw, domain)
-    records = []
-    for destination, delivery in zip(domain.destinations, deliveries, strict=True):
+    decide = _route(raw, domain, recalled)
+    records = [_removed(raw, source, now_ms, gone, replay_id) for gone in _gone(domain, replay)]
+    for destination, delivery in zip(destinations, deliveries, strict=True):
         decision = _encode(decide, destination, platforms.get(destination.platform))
         if isinstance(decision, Skip):
             records.append(_skipped(delivery, decision, now_ms))
@@ -55,11 +63,12 @@ def fan_out(
     return records
 
 
-def _route(raw: RawEvent, domain: DomainConfig) -> _Route:
+def _route(raw: RawEvent, domain: DomainConfig, recalled: Recalled) -> _Route:
     said = raw.said
     if isinstance(said, Blocks):
         return partial(route_block, raw, said)
-    return partial(route, raw, enrich(said, domain))
+    enriched = enrich(said, domain, recalled)
+    return partial(route, raw, enriched, default_currency=domain.default_currency)
 
 
 def _encode(decide: _Route, destination: Destination, platform: Platform | None) -> bytes | Skip:
@@ -77,7 +86,15 @@ def _encode(decide: _Route, destination: Destination, platform: Platform | None)
     return payload
 
 
-def _delivery(raw: RawEvent, destination: Destination, source: str) -> Delivery:
+def _gone(domain: DomainConfig, replay: Replay | None) -> list[str]:
+    """Destinations that a replay names and the domain has no more."""
+    named = replay.destination_ids if replay else ()
+    return [one for one in named if domain.destination(one) is None]
+
+
+def _delivery(
+    raw: RawEvent, destination: Destination, source: str, replay_id: str | None
+) -> Delivery:
     return Delivery(
         domain_id=raw.domain_id,
         destination_id=destination.id,
@@ -88,21 +105,41 @@ def _delivery(raw: RawEvent, destination: Destination, source: str) -> Delivery:
         received_at=raw.received_at,
         source=source,
         dispatch_key=raw.dispatch_key,
+        replay=replay_id,
     )
 
 
-def _withheld(raw: RawEvent, reason: Reason, source: str, now_ms: int) -> Record:
+def _removed(
+    raw: RawEvent, source: str, now_ms: int, destination_id: str, replay_id: str | None
+) -> Record:
+    detail = "The replay names a destination that the domain does not have any more."
+    reason = Reason.DESTINATION_REMOVED
+    return _nowhere(raw, source, now_ms, reason, detail, replay_id, destination_id)
+
+
+def _nowhere(
+    raw: RawEvent,
+    source: str,
+    now_ms: int,
+    reason: Reason,
+    detail: str | None,
+    replay_id: str | None,
+    destination_id: str | None = None,
+) -> Record:
+    """Skipped where there is no destination to make a delivery for."""
     return Outcome(
-        outcomeId=outcome_id(source, raw.received_at, None),
+        outcomeId=outcome_id(source, raw.received_at, destination_id),
         domainId=raw.domain_id,
+        destinationId=destination_id,
         eventId=raw.said.event_id,
         eventName=raw.event_name,
         eventTime=raw.said.event_time,
         outcome=OutcomeKind.SKIPPED,
         reason=reason,
-        detail=_WITHHELD.get(reason),
+        detail=detail,
         source=source,
         dispatchKey=raw.dispatch_key,
+        replayId=replay_id,
         receivedAt=raw.received_at,
         at=now_ms,
     ).to_record()

@@ -1,12 +1,9 @@
-"""The streams process: one Faust app whose agent turns batches of raw events into deliveries."""
+"""The streams process: one Faust app whose agents turn batches of events into deliveries."""
 
 import asyncio
-import ssl
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
-
-import faust
 
 from platforms.registry import PLATFORMS
 from runtime.clock import Clock, SystemClock
@@ -17,31 +14,30 @@ from runtime.logs import get_logger
 from runtime.producer import RecordProducer
 from runtime.quota import quota_key
 from runtime.redis import connect
-from runtime.settings import KafkaSettings, Settings
+from runtime.settings import Settings
 from schemas.config import DomainConfig
 from schemas.dead_letter import DeadLetter, DeadLetterReason
 from schemas.raw_event import RawEvent
 from schemas.record import Record, SourceRecord
-from schemas.topics import AUDIT, DEAD_LETTERS, RAW_EVENTS
+from schemas.replay import Replay
+from schemas.topics import AUDIT, DEAD_LETTERS, RAW_EVENTS, REPLAY_EVENTS
+from streams.app import create_app
 from streams.claims import Claims
 from streams.decode import UndecodableError, decode
 from streams.dedupe import claim_key, first_source, source_token
 from streams.fan_out import fan_out
-from streams.faust_batches import (
-    BatchSchema,
-    InOrderAcks,
-    LedgerTransport,
-    batch_scheduler,
-)
+from streams.faust_batches import BatchSchema, InOrderAcks
+from streams.memory import Memory
 from streams.quota import Quota, correction
+from streams.remember import NOTHING, Answer, Question, ask, recalled
 
 log = get_logger(__name__)
 
-GROUP: Final = "streams"
 DELIVERY_TIMEOUT_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 20.0
 
-_Known: TypeAlias = tuple[RawEvent, DomainConfig]
+_Known: TypeAlias = tuple[RawEvent, DomainConfig, Question | None]
+_Again: TypeAlias = tuple[RawEvent, DomainConfig, Question | None, Replay]
 _Read: TypeAlias = tuple[SourceRecord, _Known | DeadLetter]
 _NOT_FORWARDED: Final = {AUDIT, DEAD_LETTERS}
 """Everything else that comes of an event is a delivery."""
@@ -52,14 +48,21 @@ class TooManyFailuresError(CapistreamError):
 
 
 class Stage:
-    """Everything between a batch of ``raw-events`` and the records that come of it."""
+    """Everything between a batch of events and the records that come of it."""
 
     def __init__(
-        self, settings: Settings, feed: ConfigFeed, claims: Claims, quota: Quota, clock: Clock
+        self,
+        settings: Settings,
+        feed: ConfigFeed,
+        claims: Claims,
+        memory: Memory,
+        quota: Quota,
+        clock: Clock,
     ) -> None:
         self._settings = settings.streams
         self._feed = feed
         self._claims = claims
+        self._memory = memory
         self._quota = quota
         self._clock = clock
         self._failures_in_a_row = 0
@@ -67,23 +70,24 @@ class Stage:
         """Domains that were waited for in vain: the next record of one does not wait again."""
 
     async def work(self, batch: Sequence[SourceRecord]) -> list[Record]:
-        """Decode, dedupe, enrich and route; answers what is to be produced.
+        """Decode, dedupe, enrich and route ``raw-events``; answers what is to be produced.
 
         A record that cannot go on becomes a dead letter and does not stop its neighbours. Raises
         ``TooManyFailuresError`` when hardly anything else happens.
         """
         read = [(record, await self._read(record)) for record in batch]
-        holders = await self._claim(read)
+        holders, answers = await self._claim(read)
         output: list[Record] = []
         corrections: Counter[str] = Counter()
         for record, found in read:
             if isinstance(found, DeadLetter):
                 output.append(self._buried(found))
                 continue
-            raw, domain = found
+            raw, domain, _ = found
             token = _source(record)
             holder = holders.get(token)
-            made = self._guarded(record, raw, domain, first_source(token, holder))
+            first, answer = first_source(token, holder), answers.get(token)
+            made = self._guarded(record, raw, domain, first, answer)
             output += made
             forwarded = any(one.topic not in _NOT_FORWARDED for one in made)
             change = correction(raw, token, holder, forwarded=forwarded)
@@ -92,27 +96,65 @@ class Stage:
         await self._quota.correct(corrections)
         return output
 
-    async def _claim(self, read: Sequence[_Read]) -> dict[str, str | None]:
-        """Who holds the claim of each record's event. What is withheld claims nothing: it must
-        not stand in the way of a copy that is not."""
-        wanted = [
-            (claim_key(found[0]), _source(record), found[1].dedupe_window_seconds)
-            for record, found in read
-            if not isinstance(found, DeadLetter) and found[0].withheld is None
-        ]
-        holders = await self._claims.take(wanted)
-        return {token: holder for (_, token, _), holder in zip(wanted, holders, strict=True)}
+    async def replay(self, batch: Sequence[SourceRecord]) -> list[Record]:
+        """The same for ``replay-events``: nothing is claimed, counted or left in the memory, which
+        answers as it did the first time. Raises ``TooManyFailuresError`` likewise."""
+        read = [(record, await self._read_replay(record)) for record in batch]
+        known = [found for _, found in read if not isinstance(found, DeadLetter)]
+        questions = [question for _, _, question, _ in known if question is not None]
+        _, answers = await self._memory.recall(self._claims, [], questions)
+        output: list[Record] = []
+        for record, found in read:
+            if isinstance(found, DeadLetter):
+                output.append(self._buried(found))
+                continue
+            raw, domain, _, asked = found
+            output += self._guarded(record, raw, domain, None, answers.get(asked.source), asked)
+        return output
 
-    async def _read(self, record: SourceRecord) -> _Known | DeadLetter:
+    async def _read_replay(self, record: SourceRecord) -> _Again | DeadLetter:
+        try:
+            asked = Replay.from_headers(record.headers)
+        except ValueError as error:
+            return DeadLetter.of(record, DeadLetterReason.UNDECODABLE, str(error))
+        found = await self._read(record, asked)
+        return found if isinstance(found, DeadLetter) else (*found, asked)
+
+    async def _claim(
+        self, read: Sequence[_Read]
+    ) -> tuple[dict[str, str | None], dict[str, Answer]]:
+        """Who holds the claim of each record's event, and what is remembered about it, by source.
+
+        What is withheld claims nothing: it must not stand in the way of a copy that is not.
+        """
+        wanted, questions = [], []
+        for record, found in read:
+            if isinstance(found, DeadLetter) or found[0].withheld is not None:
+                continue
+            raw, domain, question = found
+            wanted.append((claim_key(raw), _source(record), domain.dedupe_window_seconds))
+            if question is not None:
+                questions.append(question)
+        holders, answers = await self._memory.recall(self._claims, wanted, questions)
+        by_source = {token: holder for (_, token, _), holder in zip(wanted, holders, strict=True)}
+        return by_source, answers
+
+    async def _read(self, record: SourceRecord, asked: Replay | None = None) -> _Known | DeadLetter:
         try:
             raw = decode(record.value)
         except UndecodableError as error:
             return DeadLetter.of(record, DeadLetterReason.UNDECODABLE, str(error))
+        raw = raw if asked is None else asked.apply(raw)
         domain = await self._domain(raw.domain_id)
         if domain is None:
             detail = f"there is no configuration for the domain {raw.domain_id}"
             return DeadLetter.of(record, DeadLetterReason.UNKNOWN_DOMAIN, detail)
-        return raw, domain
+        try:
+            token = _source(record) if asked is None else asked.source
+            return raw, domain, ask(raw, domain, token, is_replay=asked is not None)
+        except Exception as error:
+            log.exception("A transform failed.", source=_source(record))
+            return _failed(record, error)
 
     async def _domain(self, domain_id: str) -> DomainConfig | None:
         domain = self._feed.by_id(domain_id)
@@ -125,17 +167,32 @@ class Stage:
         return domain
 
     def _guarded(
-        self, record: SourceRecord, raw: RawEvent, domain: DomainConfig, first: str | None
+        self,
+        record: SourceRecord,
+        raw: RawEvent,
+        domain: DomainConfig,
+        first: str | None,
+        answer: Answer | None,
+        replay: Replay | None = None,
     ) -> list[Record]:
         """No exception of a transform leaves here: Faust would acknowledge over it."""
         now_ms = self._clock.now_ms()
         token = _source(record)
         try:
-            records = fan_out(raw, domain, PLATFORMS, source=token, first=first, now_ms=now_ms)
+            known = recalled(answer) if answer else NOTHING
+            records = fan_out(
+                raw,
+                domain,
+                PLATFORMS,
+                source=token,
+                first=first,
+                now_ms=now_ms,
+                recalled=known,
+                replay=replay,
+            )
         except Exception as error:
             log.exception("A transform failed.", source=token)
-            detail = f"{type(error).__name__} in a transform"
-            return [self._buried(DeadLetter.of(record, DeadLetterReason.FAILED_TRANSFORM, detail))]
+            return [self._buried(_failed(record, error))]
         self._failures_in_a_row = 0
         return records
 
@@ -149,69 +206,37 @@ class Stage:
         return dead.to_record()
 
 
+def _failed(record: SourceRecord, error: Exception) -> DeadLetter:
+    detail = f"{type(error).__name__} in a transform"
+    return DeadLetter.of(record, DeadLetterReason.FAILED_TRANSFORM, detail)
+
+
 def _source(record: SourceRecord) -> str:
     return source_token(record.topic, record.partition, record.offset)
 
 
-def create_app(settings: Settings) -> Any:
-    """The Faust app with the settings that were measured to lose nothing (docs/adr/0002)."""
-    kafka = settings.kafka
-    app = faust.App(
-        settings.topic(GROUP),
-        broker=[f"kafka://{host}" for host in kafka.bootstrap.split(",")],
-        broker_credentials=_credentials(kafka),
-        datadir=str(settings.data_dir / "faust"),
-        ConsumerScheduler=batch_scheduler(settings.streams.batch_records),
-        broker_commit_interval=settings.streams.commit_interval_seconds,
-        broker_session_timeout=kafka.session_timeout_seconds,
-        broker_heartbeat_interval=kafka.session_timeout_seconds // 3,
-        broker_request_timeout=max(40, kafka.session_timeout_seconds),
-        broker_max_poll_records=settings.streams.batch_records,
-        consumer_auto_offset_reset="earliest",
-        producer_acks=-1,
-        stream_wait_empty=True,
-        table_standby_replicas=0,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        web_enabled=False,
-    )
-    app.transport = LedgerTransport(app.conf.broker_consumer, app)
-    return app
+_Work: TypeAlias = Callable[[Sequence[SourceRecord]], Awaitable[list[Record]]]
 
 
-def _credentials(kafka: KafkaSettings) -> Any:
-    if kafka.security_protocol == "plaintext":
-        return None
-    context = None
-    if kafka.security_protocol.endswith("ssl"):
-        context = ssl.create_default_context(cafile=kafka.ssl_ca_file)
-    if kafka.sasl_mechanism is None or kafka.sasl_password is None:
-        return faust.SSLCredentials(context)
-    return faust.SASLCredentials(
-        username=kafka.sasl_username,
-        password=kafka.sasl_password.get_secret_value(),
-        mechanism=kafka.sasl_mechanism,
-        ssl_context=context,
-    )
+def add_agent(
+    app: Any, settings: Settings, topic: str, work: _Work, producer: RecordProducer
+) -> None:
+    """Drive ``work`` from ``topic``; batches overlap while Kafka acknowledges their output.
 
-
-def add_agent(app: Any, settings: Settings, stage: Stage, producer: RecordProducer) -> None:
-    """Drive ``stage`` from ``raw-events``; batches overlap while Kafka acknowledges their output.
-
-    The stage itself works one batch after the other, so that claims are taken in the order of
-    the log.
+    The work itself is done one batch after the other, so that claims are taken in the order of
+    the log. Each topic has an agent of its own: a long replay takes turns with the day's events.
     """
     source = app.topic(
-        settings.topic(RAW_EVENTS), schema=BatchSchema(key_serializer="raw", value_serializer="raw")
+        settings.topic(topic), schema=BatchSchema(key_serializer="raw", value_serializer="raw")
     )
 
-    async def fan_out_events(stream: Any) -> None:
+    async def work_batches(stream: Any) -> None:
         acks = InOrderAcks(app, settings.streams.batches_in_flight)
         async for event in stream.noack().events():
             await acks.wait_for_room()
-            acks.add(producer.produce(await stage.work(event.value)), event)
+            acks.add(producer.produce(await work(event.value)), event)
 
-    app.agent(source, name="fan-out")(_or_stop(fan_out_events))
+    app.agent(source, name=topic)(_or_stop(work_batches))
 
 
 def _or_stop(agent: Any) -> Any:
@@ -238,8 +263,11 @@ async def run_streams(settings: Settings, shutdown: Shutdown) -> None:
     )
     app = create_app(settings)
     claims = Claims(redis, clock, settings.kafka.topic_prefix)
+    memory = Memory(redis, clock, settings.kafka.topic_prefix)
     quota = Quota(redis, settings.kafka.topic_prefix)
-    add_agent(app, settings, Stage(settings, feed, claims, quota, clock), producer)
+    stage = Stage(settings, feed, claims, memory, quota, clock)
+    add_agent(app, settings, RAW_EVENTS, stage.work, producer)
+    add_agent(app, settings, REPLAY_EVENTS, stage.replay, producer)
     log.info("Reading the configuration.")
     await first_of(feed.wait_until_caught_up(), shutdown.wait())
     if not shutdown.is_asked:

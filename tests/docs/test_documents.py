@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from capistream.cli import app
+from platforms.registry import PLATFORMS
 from tests.docs.markdown import DOCUMENTS, ROOT, codes, name, prose, shell_lines, table
 
 Command: TypeAlias = TyperGroup | TyperCommand
@@ -95,6 +96,19 @@ def test_the_table_of_commands_is_whole() -> None:
         assert {*shown, "--data", "--json"} <= options_of(command)
 
     assert sorted(stated) == sorted(_leaves(root()))
+
+
+def test_every_switch_of_a_destination_is_told() -> None:
+    rows = table(TEXTS["README.md"], "Switch")
+    stated = [code.split()[0] for row in rows for code in codes(row[0])]
+    command, _ = parse(["destination", "set"])
+    models = [platform.Credentials for platform in PLATFORMS.values()]
+    of_credentials = {
+        f"--{key.replace('_', '-')}" for model in models for key in model.model_fields
+    }
+    elsewhere = of_credentials | {"host", "platform", "--data", "--json"}
+
+    assert sorted(stated) == sorted(options_of(command) - elsewhere)
 
 
 @pytest.mark.parametrize("document", TEXTS)

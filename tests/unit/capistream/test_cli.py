@@ -1,5 +1,6 @@
 """The command line: help for everything, one line for every failure, no secret anywhere."""
 
+import asyncio
 import base64
 import json
 import os
@@ -14,7 +15,10 @@ from typer.testing import CliRunner
 
 from capistream.cli import app
 from capistream.embedded import ensure_secrets, free_port, is_free
+from capistream.stack import open_store
+from manage.store import RefusedChangeError
 from platforms.registry import PLATFORMS
+from runtime.clock import SystemClock
 from runtime.settings import SECRETS_FILE, load_settings
 
 KEY = base64.b64encode(b"canary" * 5 + b"ab").decode()
@@ -46,7 +50,7 @@ def test_the_help_of_a_destination_names_every_platform(slug: str) -> None:
 def test_the_commands_there_are() -> None:
     assert {
         "up", "gateway", "streams", "sinks", "audit", "sandbox", "health", "settings", "send",
-        "outcomes", "demo", "topics", "domain", "destination",
+        "outcomes", "replay", "demo", "topics", "domain", "destination",
     } <= {command[0] for command in commands() if command}  # fmt: skip
 
 
@@ -149,3 +153,42 @@ def test_a_switch_that_is_none_is_refused(option: list[str], tmp_path: Path) -> 
     result = CliRunner().invoke(app, [*command, "--data", str(tmp_path)])
     assert result.exit_code == 2
     assert "is not NAME=" in result.output
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--value", "fixed"], "value: a fixed one needs"),
+        (["--value", "fixed", "--fixed-value", "five"], "fixedValue: must be an amount"),
+        (["--sample-percent", "101"], "samplePercent: "),
+        (["--exclude-country", "Germany"], "excludedCountries.0: must be a country"),
+        (["--exclude-country", " ", "--exclude-source", "pigeon"], "excludedSources.0: "),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused_by_its_name(
+    option: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAPISTREAM_DATA_DIR", str(tmp_path))
+    ensure_secrets(tmp_path)
+    settings = load_settings(tmp_path)
+
+    async def add_shop() -> None:
+        store = open_store(settings, SystemClock())
+        await store.upgrade()
+        await store.add_domain("shop.example", "Org", {})
+        await store.close()
+
+    asyncio.run(add_shop())
+    command = ["destination", "set", "shop.example", "meta", "--access-token", "t"]
+    refused = CliRunner().invoke(
+        app, [*command, "--pixel-id", "1", *option, "--data", str(tmp_path)]
+    )
+    assert isinstance(refused.exception, RefusedChangeError)
+    assert str(refused.exception).startswith(message)
+
+
+def test_a_rule_of_value_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    command = ["destination", "set", "shop.example", "meta", "--access-token", "t"]
+    refused = CliRunner().invoke(app, [*command, "--value", "gross", "--data", str(tmp_path)])
+    assert refused.exit_code == 2
+    assert "subtotal" in refused.output

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pydantic import SecretStr
 from manage.store import RefusedChangeError, Store
 from runtime.settings import TokenSettings, VaultSettings
 from runtime.vault import DomainTokens, Vault, hash_sync_token
-from schemas.config import Subscription
+from schemas.config import DomainConfig, Subscription
 from tests.unit.runtime.clocks import JumpingClock
 
 KEY = SecretStr("azEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
@@ -149,6 +150,58 @@ async def test_switches_stay_until_they_are_set_anew(store: Store) -> None:
     assert (found.limited_data_use, found.advanced_matching, found.enabled) == (True, True, True)
     assert found.events == {"Search": False, "Lead": False}
     assert found.event_names == {"Lead": "Contact"}
+
+
+async def test_rules_are_kept_and_lists_replaced(store: Store) -> None:
+    await store.add_domain("shop.example", "Org", {})
+    first = {
+        "value": "fixed",
+        "fixedValue": "5.00",
+        "samplePercent": 12.5,
+        "excludedCountries": ["de", "UK"],
+        "excludedSources": ["email"],
+        "consentRequired": True,
+    }
+    changed = await store.set_destination("shop.example", "meta", META, first)
+    found = changed.destination
+    assert (found.value, found.fixed_value) == ("fixed", Decimal("5.00"))
+    assert (found.sample_percent, found.consent_required) == (12.5, True)
+    assert (found.excluded_countries, found.excluded_sources) == (("DE", "GB"), ("email",))
+    assert DomainConfig.model_validate_json(changed.config.model_dump_json()) == changed.config
+    second = {"value": "total", "excludedCountries": ["FR"], "excludedSources": []}
+    found = (await store.set_destination("shop.example", "meta", META, second)).destination
+    assert (found.value, found.sample_percent) == ("total", 12.5)
+    assert (found.excluded_countries, found.excluded_sources) == (("FR",), ())
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"value": "gross"}, "value"),
+        ({"value": "fixed"}, "value"),
+        ({"fixedValue": "5,00"}, "fixedValue"),
+        ({"fixedValue": "-1"}, "fixedValue"),
+        ({"samplePercent": 100.5}, "samplePercent"),
+        ({"samplePercent": -1}, "samplePercent"),
+        ({"samplePercent": "nan"}, "samplePercent"),
+        ({"excludedCountries": ["DE", "Germany"]}, "excludedCountries.1"),
+        ({"excludedCountries": ["XX"]}, "excludedCountries.0"),
+        ({"excludedSources": ["pigeon"]}, "excludedSources.0"),
+        ({"consentRequired": "perhaps"}, "consentRequired"),
+    ],
+)
+async def test_a_wrong_rule_names_its_field_and_is_not_kept(
+    store: Store, options: dict[str, object], field: str
+) -> None:
+    await store.add_domain("shop.example", "Org", {})
+    with pytest.raises(RefusedChangeError, match=rf"^{field}: "):
+        await store.set_destination("shop.example", "meta", META, options)
+    (config,) = await store.configs()
+    assert (config.revision, config.destinations) == (1, ())
+    kept = await store.set_destination("shop.example", "meta", META)
+    with pytest.raises(RefusedChangeError, match=rf"^{field}: "):
+        await store.set_destination("shop.example", "meta", META, options)
+    assert await store.configs() == [kept.config]
 
 
 async def test_changes_at_the_same_time_follow_one_another(store: Store) -> None:

@@ -6,7 +6,7 @@ from platforms.registry import PLATFORMS
 from schemas.topics import DOMAIN_CONFIGS, RAW_EVENTS, deliveries, retries, topic_table
 
 TABLE = {row.name: row for row in topic_table(PLATFORMS)}
-STAGES = {"ingest", "streams", "sinks", "audit", "manage"}
+STAGES = {"ingest", "streams", "sinks", "audit", "manage", "capistream"}
 
 
 def test_names_are_unique_and_fit_kafka() -> None:

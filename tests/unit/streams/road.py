@@ -18,8 +18,10 @@ from schemas.outcome import Outcome
 from schemas.raw_event import RawEvent
 from schemas.record import Record
 from schemas.topics import AUDIT, DEAD_LETTERS
-from streams.claims import Claims
+from streams.claims import Claims, Wanted
+from streams.memory import Memory
 from streams.quota import Quota
+from streams.remember import Answer, Question
 from streams.worker import Stage
 from tests.unit.runtime.clocks import JumpingClock
 
@@ -114,6 +116,21 @@ class ClaimsInMemory(Claims):
         return holders
 
 
+class Forgetful(Memory):
+    """A memory of nothing, as after Redis was emptied; what is asked of a real one is tested with
+    Valkey."""
+
+    def __init__(self) -> None:
+        pass
+
+    @override
+    async def recall(
+        self, claims: Claims, wanted: Sequence[Wanted], questions: Sequence[Question]
+    ) -> tuple[list[str | None], dict[str, Answer]]:
+        """Just the claims."""
+        return await claims.take(wanted), {}
+
+
 class QuotaInMemory(Quota):
     """Counts as Redis keeps them, for as long as the test."""
 
@@ -129,6 +146,7 @@ class QuotaInMemory(Quota):
 def stage(
     *domains: DomainConfig,
     claims: Claims | None = None,
+    memory: Memory | None = None,
     quota: Quota | None = None,
     directory: Path | None = None,
     **limits: Any,
@@ -143,7 +161,12 @@ def stage(
         value = known.model_dump_json().encode()
         feed._apply(ConsumedRecord("domain-configs", 0, 0, b"", value, ()))
     return Stage(
-        settings, feed, claims or ClaimsInMemory(), quota or QuotaInMemory(), JumpingClock()
+        settings,
+        feed,
+        claims or ClaimsInMemory(),
+        memory or Forgetful(),
+        quota or QuotaInMemory(),
+        JumpingClock(),
     )
 
 
