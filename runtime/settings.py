@@ -163,7 +163,10 @@ class StreamsSettings(Section):
 
     batch_records: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Records of one partition that are worked as one."""
+    batch_bytes: Annotated[int, Field(ge=100_000)] = 4_000_000
+    """What they may take together."""
     batches_in_flight: Annotated[int, Field(ge=1, le=64)] = 8
+    """Batches whose output Kafka has not acknowledged yet; as many more wait to be worked."""
     unknown_domain_wait_seconds: Annotated[float, Field(ge=0)] = 10.0
     """How long a record of a domain that the config feed does not know yet is waited for."""
     commit_interval_seconds: Annotated[float, Field(gt=0)] = 1.0

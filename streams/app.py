@@ -19,7 +19,9 @@ def create_app(settings: Settings) -> Any:
         broker=[f"kafka://{host}" for host in kafka.bootstrap.split(",")],
         broker_credentials=_credentials(kafka),
         datadir=str(settings.data_dir / "faust"),
-        ConsumerScheduler=batch_scheduler(settings.streams.batch_records),
+        ConsumerScheduler=batch_scheduler(
+            settings.streams.batch_records, settings.streams.batch_bytes
+        ),
         broker_commit_interval=settings.streams.commit_interval_seconds,
         broker_session_timeout=kafka.session_timeout_seconds,
         broker_heartbeat_interval=kafka.session_timeout_seconds // 3,
@@ -27,6 +29,8 @@ def create_app(settings: Settings) -> Any:
         broker_max_poll_records=settings.streams.batch_records,
         consumer_auto_offset_reset="earliest",
         producer_acks=-1,
+        # In batches, of which Faust's own default would let thousands pile up in memory.
+        stream_buffer_maxsize=settings.streams.batches_in_flight,
         stream_wait_empty=True,
         table_standby_replicas=0,
         topic_allow_declare=False,

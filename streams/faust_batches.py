@@ -43,16 +43,29 @@ class RecordBatch:
         self.serialized_key_size = self.serialized_value_size = 0
 
 
-def batch_scheduler(batch_records: int) -> type[Any]:
-    """A Faust ``ConsumerScheduler`` that yields batches of at most ``batch_records``."""
+def batch_scheduler(batch_records: int, batch_bytes: int) -> type[Any]:
+    """A Faust ``ConsumerScheduler`` that yields batches within both bounds; a record that is
+    larger than a batch is a batch."""
 
     class BatchScheduler:
         def iterate(self, records: Mapping[Any, list[Any]]) -> Iterator[tuple[Any, RecordBatch]]:
             for partition, found in records.items():
-                for start in range(0, len(found), batch_records):
-                    yield partition, RecordBatch(found[start : start + batch_records])
+                for batch in _within(found, batch_records, batch_bytes):
+                    yield partition, RecordBatch(batch)
 
     return BatchScheduler
+
+
+def _within(records: list[Any], most: int, most_bytes: int) -> Iterator[list[Any]]:
+    start = size = 0
+    for end, record in enumerate(records):
+        own = max(record.serialized_value_size, 0)  # -1 when there is no value
+        if end > start and (end - start >= most or size + own > most_bytes):
+            yield records[start:end]
+            start, size = end, 0
+        size += own
+    if records:
+        yield records[start:]
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc] # Faust's base classes are untyped
