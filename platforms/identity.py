@@ -18,7 +18,6 @@ Where the platforms differ (SnackVideo gets none of this)::
     external id  lower            verbatim          verbatim         verbatim         verbatim
 """
 
-import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from typing import Final, TypeAlias
 import phonenumbers
 import pycountry
 
+from platforms.digest import REMEMBERED, sha256
 from schemas.event import UserData
 
 Rule: TypeAlias = Callable[[str, str | None], str | None]
@@ -67,14 +67,15 @@ def hashes(user: UserData, identifiers: Identifiers) -> dict[str, str]:
     region = country_of(user)
     found: dict[str, str] = {}
     for key, attribute, rule in identifiers:
-        text = getattr(user, attribute) or ""
+        if not (text := getattr(user, attribute)):
+            continue
         if _SHA256.fullmatch(text):
             found[key] = text.lower()
         # A shop's own customer id may well be 32 hex digits: a UUID without its dashes.
         elif attribute == "external_id" or not _OTHER_DIGEST.fullmatch(text):
             preimage = rule(text, region)
             if preimage:
-                found[key] = hashlib.sha256(preimage.encode()).hexdigest()
+                found[key] = sha256(preimage)
     return found
 
 
@@ -152,7 +153,7 @@ def email_canonical(text: str, _country: str | None = None) -> str | None:
     return f"{mailbox}@{host}" if mailbox else None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=REMEMBERED)
 def phone(text: str, region: str | None = None) -> str | None:
     """E.164 with the plus, extension cut: ``+442079460018``.
 

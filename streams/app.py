@@ -1,5 +1,6 @@
 """The Faust app, with the settings that were measured to lose nothing (docs/adr/0002)."""
 
+import asyncio
 import ssl
 from typing import Any, Final
 
@@ -39,6 +40,19 @@ def create_app(settings: Settings) -> Any:
     )
     app.transport = LedgerTransport(app.conf.broker_consumer, app)
     return app
+
+
+async def stops(app: Any, within_seconds: float) -> bool:
+    """Stop the app when what was taken is done; answers whether that was in time.
+
+    Faust takes no cancellation for an answer while it waits for a batch that cannot go on, as when
+    Redis is away: then it is left as it is.
+    """
+    stopping = asyncio.create_task(app.stop())
+    done, _ = await asyncio.wait([stopping], timeout=within_seconds)
+    for task in done:
+        task.result()
+    return bool(done)
 
 
 def _credentials(kafka: KafkaSettings) -> Any:

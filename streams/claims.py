@@ -15,7 +15,7 @@ from runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-_CLAIM_SCRIPT: Final = """
+CLAIM_SCRIPT: Final = """
 local holders = {}
 for i, key in ipairs(KEYS) do
   local holder = redis.call('GET', key)
@@ -26,6 +26,7 @@ for i, key in ipairs(KEYS) do
 end
 return holders
 """
+"""Takes keys, and for each a token and milliseconds (``script_input``); answers who held it."""
 
 _RETRY_SECONDS: Final = 0.5
 
@@ -39,7 +40,7 @@ class Claims:
     """First claim wins, and the claim names its owner."""
 
     def __init__(self, client: redis.asyncio.Redis, clock: Clock, prefix: str = "") -> None:
-        self._script = client.register_script(_CLAIM_SCRIPT)
+        self._script = client.register_script(CLAIM_SCRIPT)
         self._clock = clock
         self._prefix = prefix
 
@@ -51,7 +52,7 @@ class Claims:
         """
         if not wanted:
             return []
-        keys, arguments = self._script_input(wanted)
+        keys, arguments = script_input(wanted, self._prefix)
         holders = await until_redis_answers(
             self._clock, lambda: self._script(keys=keys, args=arguments)
         )
@@ -59,14 +60,16 @@ class Claims:
 
     def add_to(self, pipe: Any, wanted: Sequence[Wanted]) -> None:
         """Put the same call into a pipeline of redis-py, for what shares its round trip."""
-        keys, arguments = self._script_input(wanted)
-        pipe.eval(_CLAIM_SCRIPT, len(keys), *keys, *arguments)
+        keys, arguments = script_input(wanted, self._prefix)
+        pipe.eval(CLAIM_SCRIPT, len(keys), *keys, *arguments)
 
-    def _script_input(self, wanted: Sequence[Wanted]) -> tuple[list[str], list[str | int]]:
-        arguments: list[str | int] = []
-        for _, token, window_seconds in wanted:
-            arguments += (token, window_seconds * 1000)
-        return [self._prefix + key for key, _, _ in wanted], arguments
+
+def script_input(wanted: Sequence[Wanted], prefix: str) -> tuple[list[str], list[str | int]]:
+    """Keys and arguments of the script. Pure."""
+    arguments: list[str | int] = []
+    for _, token, window_seconds in wanted:
+        arguments += (token, window_seconds * 1000)
+    return [prefix + key for key, _, _ in wanted], arguments
 
 
 async def until_redis_answers(clock: Clock, call: Callable[[], Awaitable[_Answer]]) -> _Answer:

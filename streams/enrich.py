@@ -42,6 +42,8 @@ def _international(user: UserData, domain: DomainConfig) -> str | None:
     """A phone number that names no country, read as one of the domain's country."""
     if user.phone is None or user.country is not None or domain.default_country is None:
         return None
+    if user.phone.startswith("+") and phone(user.phone) is not None:
+        return None  # as the platforms will read it themselves
     return phone(user.phone, domain.default_country.lower())
 
 

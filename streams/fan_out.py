@@ -1,6 +1,6 @@
 """One accepted event → the records that come of it, one or more per destination. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -49,7 +49,7 @@ def fan_out(
         detail = _WITHHELD.get(raw.withheld)
         return [_nowhere(raw, source, now_ms, raw.withheld, detail, replay_id)]
     destinations = [one for one in domain.destinations if replay is None or replay.wants(one.id)]
-    deliveries = [_delivery(raw, one, source, replay_id) for one in destinations]
+    deliveries = _deliveries(raw, destinations, source, replay_id)
     if first is not None:
         return [_duplicate(delivery, first, now_ms) for delivery in deliveries]
     decide = _route(raw, domain, recalled)
@@ -92,13 +92,12 @@ def _gone(domain: DomainConfig, replay: Replay | None) -> list[str]:
     return [one for one in named if domain.destination(one) is None]
 
 
-def _delivery(
-    raw: RawEvent, destination: Destination, source: str, replay_id: str | None
-) -> Delivery:
-    return Delivery(
+def _deliveries(
+    raw: RawEvent, destinations: Iterable[Destination], source: str, replay_id: str | None
+) -> list[Delivery]:
+    of_event = partial(
+        Delivery,
         domain_id=raw.domain_id,
-        destination_id=destination.id,
-        platform=destination.platform,
         event_id=raw.said.event_id,
         event_name=raw.event_name,
         event_time=raw.said.event_time,
@@ -107,6 +106,7 @@ def _delivery(
         dispatch_key=raw.dispatch_key,
         replay=replay_id,
     )
+    return [of_event(destination_id=one.id, platform=one.platform) for one in destinations]
 
 
 def _removed(

@@ -109,6 +109,8 @@ class LedgerConsumer(driver.Consumer):  # type: ignore[misc] # the same
 
     @override
     async def on_partitions_revoked(self, revoked: Any) -> None:
+        # Faust forgets which partitions have something to commit before it commits.
+        await self.commit()
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self.next_offsets.pop(tp, None)

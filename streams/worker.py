@@ -9,7 +9,7 @@ from platforms.registry import PLATFORMS
 from runtime.clock import Clock, SystemClock
 from runtime.config_feed import ConfigFeed
 from runtime.errors import CapistreamError
-from runtime.lifecycle import Heartbeat, Shutdown, first_of, stop_at_once
+from runtime.lifecycle import Heartbeat, Shutdown, first_of, settle_memory, stop_at_once
 from runtime.logs import get_logger
 from runtime.producer import RecordProducer
 from runtime.quota import quota_key
@@ -21,7 +21,7 @@ from schemas.raw_event import RawEvent
 from schemas.record import Record, SourceRecord
 from schemas.replay import Replay
 from schemas.topics import AUDIT, DEAD_LETTERS, RAW_EVENTS, REPLAY_EVENTS
-from streams.app import create_app
+from streams.app import create_app, stops
 from streams.claims import Claims
 from streams.decode import UndecodableError, decode
 from streams.dedupe import claim_key, first_source, source_token
@@ -34,7 +34,8 @@ from streams.remember import NOTHING, Answer, Question, ask, recalled
 log = get_logger(__name__)
 
 DELIVERY_TIMEOUT_SECONDS: Final = 60.0
-DRAIN_SECONDS: Final = 20.0
+DRAIN_SECONDS: Final = 8.0
+"""Below the ten seconds that Docker, for one, gives a process to end."""
 
 _Known: TypeAlias = tuple[RawEvent, DomainConfig, Question | None]
 _Again: TypeAlias = tuple[RawEvent, DomainConfig, Question | None, Replay]
@@ -75,7 +76,8 @@ class Stage:
         A record that cannot go on becomes a dead letter and does not stop its neighbours. Raises
         ``TooManyFailuresError`` when hardly anything else happens.
         """
-        read = [(record, await self._read(record)) for record in batch]
+        deadline = self._deadline()
+        read = [(record, await self._read(record, deadline)) for record in batch]
         holders, answers = await self._claim(read)
         output: list[Record] = []
         corrections: Counter[str] = Counter()
@@ -99,7 +101,8 @@ class Stage:
     async def replay(self, batch: Sequence[SourceRecord]) -> list[Record]:
         """The same for ``replay-events``: nothing is claimed, counted or left in the memory, which
         answers as it did the first time. Raises ``TooManyFailuresError`` likewise."""
-        read = [(record, await self._read_replay(record)) for record in batch]
+        deadline = self._deadline()
+        read = [(record, await self._read_replay(record, deadline)) for record in batch]
         known = [found for _, found in read if not isinstance(found, DeadLetter)]
         questions = [question for _, _, question, _ in known if question is not None]
         _, answers = await self._memory.recall(self._claims, [], questions)
@@ -112,12 +115,17 @@ class Stage:
             output += self._guarded(record, raw, domain, None, answers.get(asked.source), asked)
         return output
 
-    async def _read_replay(self, record: SourceRecord) -> _Again | DeadLetter:
+    def _deadline(self) -> float:
+        """Until when the batch of this moment waits for domains: all of its records have been in
+        the log since now, so what the first of them waits, the others have waited too."""
+        return self._clock.monotonic() + self._settings.unknown_domain_wait_seconds
+
+    async def _read_replay(self, record: SourceRecord, deadline: float) -> _Again | DeadLetter:
         try:
             asked = Replay.from_headers(record.headers)
         except ValueError as error:
             return DeadLetter.of(record, DeadLetterReason.UNDECODABLE, str(error))
-        found = await self._read(record, asked)
+        found = await self._read(record, deadline, asked)
         return found if isinstance(found, DeadLetter) else (*found, asked)
 
     async def _claim(
@@ -139,13 +147,15 @@ class Stage:
         by_source = {token: holder for (_, token, _), holder in zip(wanted, holders, strict=True)}
         return by_source, answers
 
-    async def _read(self, record: SourceRecord, asked: Replay | None = None) -> _Known | DeadLetter:
+    async def _read(
+        self, record: SourceRecord, deadline: float, asked: Replay | None = None
+    ) -> _Known | DeadLetter:
         try:
             raw = decode(record.value)
         except UndecodableError as error:
             return DeadLetter.of(record, DeadLetterReason.UNDECODABLE, str(error))
         raw = raw if asked is None else asked.apply(raw)
-        domain = await self._domain(raw.domain_id)
+        domain = await self._domain(raw.domain_id, deadline)
         if domain is None:
             detail = f"there is no configuration for the domain {raw.domain_id}"
             return DeadLetter.of(record, DeadLetterReason.UNKNOWN_DOMAIN, detail)
@@ -156,12 +166,11 @@ class Stage:
             log.exception("A transform failed.", source=_source(record))
             return _failed(record, error)
 
-    async def _domain(self, domain_id: str) -> DomainConfig | None:
+    async def _domain(self, domain_id: str, deadline: float) -> DomainConfig | None:
         domain = self._feed.by_id(domain_id)
         if domain is None and domain_id not in self._unknown:
-            domain = await self._feed.wait_for(
-                domain_id, self._settings.unknown_domain_wait_seconds
-            )
+            left = max(0.0, deadline - self._clock.monotonic())
+            domain = await self._feed.wait_for(domain_id, left)
             if domain is None:
                 self._unknown.add(domain_id)
         return domain
@@ -272,6 +281,7 @@ async def run_streams(settings: Settings, shutdown: Shutdown) -> None:
     await first_of(feed.wait_until_caught_up(), shutdown.wait())
     if not shutdown.is_asked:
         await app.start()
+        settle_memory()
         log.info("Working.", bootstrap=settings.kafka.bootstrap)
         beat = asyncio.create_task(Heartbeat(settings.data_dir, "streams").keep_beating(clock))
         await first_of(shutdown.wait(), app.wait_until_stopped())
@@ -279,10 +289,7 @@ async def run_streams(settings: Settings, shutdown: Shutdown) -> None:
         if app.crashed:
             log.critical("Faust crashed; stopping.", error=str(app.crash_reason))
             stop_at_once()
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await app.stop()
-        except TimeoutError:
+        if not await stops(app, DRAIN_SECONDS):
             log.warning("The drain took too long; what was not committed is worked again.")
             stop_at_once(0)
     await producer.close(DELIVERY_TIMEOUT_SECONDS)

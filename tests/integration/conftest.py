@@ -19,8 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer
 
 from capistream.embedded import free_port, valkey_command
+from tests.integration.flow import Flow
+from tests.integration.parts import bare_system, embedded_broker, redis_url
+from tests.integration.parts import valkey as started_valkey
 from tests.integration.system import PLATFORMS, System, eventually
 from tests.kafka.apache import apache_kafka
 
@@ -124,3 +128,33 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[.
             return cleanup.enter_context(_started(request, directory, **environment))
 
         yield start_one
+
+
+@pytest.fixture(scope="session")
+def bootstrap(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A log without processes of ours, for tests that have topics of their own there."""
+    if ON_APACHE:
+        yield request.getfixturevalue("apache")["CAPISTREAM_KAFKA__BOOTSTRAP"]
+        return
+    with embedded_broker(tmp_path_factory.mktemp("broker")) as part:
+        yield f"127.0.0.1:{part.port}"
+
+
+@pytest.fixture
+def flow(request: pytest.FixtureRequest, bootstrap: str, tmp_path: Path) -> Iterator[Flow]:
+    """A shop's way through the streams stage; parametrised indirectly with more settings."""
+    prefix = f"flow{next(_numbers)}-{os.getpid()}-"
+    with started_valkey(tmp_path / "valkey") as redis:
+        system = bare_system(
+            tmp_path / "data",
+            bootstrap,
+            CAPISTREAM_KAFKA__TOPIC_PREFIX=prefix,
+            CAPISTREAM_KAFKA__SESSION_TIMEOUT_SECONDS="6",
+            CAPISTREAM_REDIS__URL=redis_url(redis),
+            **getattr(request, "param", {}),
+        )
+        offsets = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{prefix}streams"})
+        yield Flow(system, redis, system.make_shop("flow"), offsets)
+        offsets.close()

@@ -7,16 +7,16 @@ from tests.mutants.mutant import EVENT, IDENTITY, PAYLOADS, PRIVACY, Mutant
 HASHING: Final = (
     Mutant(
         "the hash removed",
-        "identity.py",
-        "hashlib.sha256(preimage.encode()).hexdigest()",
-        "preimage",
+        "digest.py",
+        "hashlib.sha256(text.encode()).hexdigest()",
+        "text",
         f"{PAYLOADS}::test_nothing_that_is_hashed_can_be_read_anywhere[meta]",
     ),
     Mutant(
         "SHA-1 instead of SHA-256",
-        "identity.py",
-        "hashlib.sha256(preimage",
-        "hashlib.sha1(preimage",
+        "digest.py",
+        "hashlib.sha256(text",
+        "hashlib.sha1(text",
         f"{EVENT}[snapchat-purchase_full.event]",
     ),
     Mutant(

@@ -116,6 +116,13 @@ def test_enrich_fills_what_the_domain_knows() -> None:
     assert found.user_data.phone == "+4930901820"
 
 
+@pytest.mark.parametrize("phone", ["+1 650 555 1212", "+49 30 901820"])
+def test_enrich_leaves_a_phone_that_names_its_country(phone: str) -> None:
+    """The platforms read it themselves: reading it here too would cost twice."""
+    told = event(userData={"phone": phone})
+    assert enrich(told, domain(defaultCountry="DE")).user_data.phone == phone
+
+
 def test_enrich_overrules_nothing() -> None:
     full = event(
         customData={"value": 5, "currency": "USD"},

@@ -88,6 +88,23 @@ async def test_an_unknown_domain_is_waited_for_once(monkeypatch: pytest.MonkeyPa
     assert waited == ["dom_9"]
 
 
+async def test_domains_of_one_batch_are_waited_for_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = stage(unknown_domain_wait_seconds=10)
+    waits: list[float] = []
+
+    async def never(_: str, seconds: float) -> None:
+        waits.append(seconds)
+        await known._clock.sleep(seconds)
+
+    monkeypatch.setattr(known._feed, "wait_for", never)
+    value = consumed(0).value or b""
+    batch = [Consumed(n, value.replace(b"dom_1", b"dom_%d" % (n + 2))) for n in range(3)]
+    assert len(dead(await known.work(batch))) == 3
+    assert waits == [10, 0, 0]
+
+
 class Fragile:
     """Meta, but for one event that its mapping has a mistake for."""
 
