@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-MODULES = ("road", "gateway")
+MODULES = ("road", "gateway", "streams")
 
 
 def main() -> int:

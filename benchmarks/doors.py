@@ -8,11 +8,11 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import orjson
@@ -62,7 +62,7 @@ class Door:
     def cpu_seconds(self) -> float:
         """Processor time, user and system, of the process and of those that it started."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return sum(_cpu_seconds(pid) for pid in (self.pid, *map(int, children)))
+        return sum(cpu_seconds(pid) for pid in (self.pid, *map(int, children)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,18 @@ async def open_doors(directory: Path) -> AsyncIterator[Doors]:
 async def _start_log(supervisor: Supervisor, directory: Path) -> Settings:
     """Broker and Valkey, the topics, and the shop's configuration."""
     ensure_secrets(directory)
-    kafka = {"bootstrap": os.environ.get("KAFKA_BOOTSTRAP"), "topic_prefix": ""}
+    servers = await start_servers(supervisor, directory)
+    found = servers | {"gateway": {"requests_per_minute": ANY_NUMBER}}
+    (directory / STACK_FILE).write_bytes(orjson.dumps(found))
+    settings = load_settings(directory)
+    await make_topics(settings, PLATFORMS)
+    await publish(settings, [_SHOP])
+    return settings
+
+
+async def start_servers(supervisor: Supervisor, directory: Path) -> dict[str, dict[str, Any]]:
+    """Broker and Valkey; answers the settings by which they are found."""
+    kafka: dict[str, Any] = {"bootstrap": os.environ.get("KAFKA_BOOTSTRAP"), "topic_prefix": ""}
     if kafka["bootstrap"]:
         kafka["topic_prefix"] = f"bench-{secrets.token_hex(4)}-"
     else:
@@ -118,24 +129,19 @@ async def _start_log(supervisor: Supervisor, directory: Path) -> Settings:
     await supervisor.start(
         Child("valkey", valkey_command(port, directory), directory / "valkey.log", restarts=False)
     )
-    found = {
-        "kafka": kafka,
-        "redis": {"url": f"redis://127.0.0.1:{port}/0"},
-        "gateway": {"requests_per_minute": ANY_NUMBER},
-    }
-    (directory / STACK_FILE).write_bytes(orjson.dumps(found))
-    settings = load_settings(directory)
-    await _make_topics(settings)
-    await publish(settings, [_SHOP])
-    return settings
+    return {"kafka": kafka, "redis": {"url": f"redis://127.0.0.1:{port}/0"}}
 
 
-async def _make_topics(settings: Settings) -> None:
+async def make_topics(settings: Settings, platforms: Iterable[str]) -> None:
+    """The topics of a system that feeds ``platforms``, as soon as the broker answers.
+
+    Raises ``TimeoutError``.
+    """
     admin = TopicAdmin(settings.kafka)
     async with asyncio.timeout(START_SECONDS):
         while True:
             try:
-                await asyncio.to_thread(admin.create, topic_table(PLATFORMS))
+                await asyncio.to_thread(admin.create, topic_table(platforms))
                 return
             except CapistreamError:
                 await asyncio.sleep(0.2)
@@ -168,7 +174,8 @@ async def _until_it_serves(door: Door, token: str) -> None:
     raise SystemExit(f"{door.name} does not serve: {told}")
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """Processor time, user and system, of one process with all its threads."""
     # The name, in brackets, may hold anything; utime and stime are the fields 14 and 15 of all.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND

@@ -56,15 +56,18 @@ class Shutdown:
         await self._asked.wait()
 
 
-def settle_memory() -> None:
+def settle_memory(young_objects: int = _YOUNG_OBJECTS) -> None:
     """Spare the collector what is loaded by now and stays: to be called when a process is ready.
+
+    ``young_objects`` is how many new ones there may be before it looks at them: more than are alive
+    at a time under load.
 
     A full collection walks a hundred thousand objects of libraries and schemas, in tens of
     milliseconds during which nobody is answered.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS)
+    gc.set_threshold(young_objects)
 
 
 def run_until_shutdown(main: Callable[[Shutdown], Awaitable[None]]) -> None:

@@ -281,7 +281,7 @@ async def run_streams(settings: Settings, shutdown: Shutdown) -> None:
     await first_of(feed.wait_until_caught_up(), shutdown.wait())
     if not shutdown.is_asked:
         await app.start()
-        settle_memory()
+        settle_memory(200_000)  # a batch and its records are 65,000, and gone together
         log.info("Working.", bootstrap=settings.kafka.bootstrap)
         beat = asyncio.create_task(Heartbeat(settings.data_dir, "streams").keep_beating(clock))
         await first_of(shutdown.wait(), app.wait_until_stopped())
