@@ -4,7 +4,7 @@ What is slow to load is imported where it is used, so that ``--help`` is not.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -51,3 +51,8 @@ def change(data: Path | None, make: Callable[["Store"], Awaitable[Answer]]) -> A
         return answer
 
     return asyncio.run(run())
+
+
+def listed(values: Sequence[str] | None) -> list[str] | None:
+    """A repeated option, which replaces the list that was; a blank one empties it."""
+    return None if values is None else [value.strip() for value in values if value.strip()]

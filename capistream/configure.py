@@ -3,12 +3,12 @@
 What is slow to load is imported where it is used, so that ``--help`` is not.
 """
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
 from capistream import output
-from capistream.changes import change, given
+from capistream.changes import change, given, listed
 from capistream.options import AsJson, DataDir, settings_for
 from runtime.logs import redact_url
 from schemas.topics import topic_table
@@ -96,16 +96,8 @@ def domain_add(
     as_json: AsJson = False,
 ) -> None:
     """Add a storefront host. Its sync token is shown this once."""
-    options = given(
-        strict=strict,
-        defaultCountry=country,
-        defaultCurrency=currency,
-        allowedOrigins=origins,
-        excludedAddresses=excluded_addresses,
-        excludedAgents=excluded_agents,
-        monthlyEvents=monthly_events,
-        rememberContacts=remember_contacts,
-    )
+    lists = origins, excluded_addresses, excluded_agents
+    options = _options(strict, country, currency, lists, monthly_events, remember_contacts)
     added = change(data, lambda store: store.add_domain(host, org, options))
     output.print_fields(
         {
@@ -132,20 +124,38 @@ def domain_set(
     data: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change how a host's events are taken: what is given replaces what was, the rest stays."""
-    options = given(
+    """Change how a host's events are taken: what is given replaces what was, '' empties a list, the
+    rest stays."""
+    lists = origins, excluded_addresses, excluded_agents
+    options = _options(strict, country, currency, lists, monthly_events, remember_contacts)
+    changed = change(data, lambda store: store.set_domain(host, options))
+    output.print_fields(
+        {"domainId": changed.config.domain_id, "revision": changed.config.revision}, as_json=as_json
+    )
+
+
+_Lists: TypeAlias = tuple[list[str] | None, list[str] | None, list[str] | None]
+
+
+def _options(
+    strict: bool | None,
+    country: str | None,
+    currency: str | None,
+    lists: _Lists,
+    monthly_events: int | None,
+    remember_contacts: bool | None,
+) -> dict[str, object]:
+    """What was given of a domain's options, by their names on the wire; '' empties a list."""
+    origins, addresses, agents = map(listed, lists)
+    return given(
         strict=strict,
         defaultCountry=country,
         defaultCurrency=currency,
         allowedOrigins=origins,
-        excludedAddresses=excluded_addresses,
-        excludedAgents=excluded_agents,
+        excludedAddresses=addresses,
+        excludedAgents=agents,
         monthlyEvents=monthly_events,
         rememberContacts=remember_contacts,
-    )
-    changed = change(data, lambda store: store.set_domain(host, options))
-    output.print_fields(
-        {"domainId": changed.config.domain_id, "revision": changed.config.revision}, as_json=as_json
     )
 
 

@@ -1,13 +1,13 @@
 """The command that sets a destination: its credentials, and the rules by which events go to it."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 import typer
 
 from capistream import output
-from capistream.changes import change, given
+from capistream.changes import change, given, listed
 from capistream.options import AsJson, DataDir
 from schemas.config import ValueRule
 
@@ -104,8 +104,8 @@ def destination_set(
         value=value,
         fixedValue=fixed_value,
         samplePercent=sample_percent,
-        excludedCountries=_listed(excluded_countries),
-        excludedSources=_listed(excluded_sources),
+        excludedCountries=listed(excluded_countries),
+        excludedSources=listed(excluded_sources),
         consentRequired=consent_required,
     )
     changed = change(data, lambda store: store.set_destination(host, platform, fields, options))
@@ -117,11 +117,6 @@ def destination_set(
         },
         as_json=as_json,
     )
-
-
-def _listed(values: Sequence[str] | None) -> list[str] | None:
-    """A repeated option, which replaces the list that was; a blank one empties it."""
-    return None if values is None else [value.strip() for value in values if value.strip()]
 
 
 def _pairs(
