@@ -9,7 +9,7 @@ from streams.remember import NOTHING, Recalled
 
 def enrich(event: Event, domain: DomainConfig, recalled: Recalled = NOTHING) -> Event:
     """Fill what follows from the event's domain and from earlier events. Nothing that the shop said
-    is overruled, but for the consent of an order, which is that with which it was made.
+    is overruled, but that an order's consent is the one with which it was made; a refusal stands.
 
     A website event without a page is given the shop's home page, for two platforms refuse it
     otherwise; money without a currency is given the domain's, and so is a phone number without a

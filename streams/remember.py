@@ -116,8 +116,9 @@ def ask(
 def recalled(answer: Answer) -> Recalled:
     """What the memory's answer means for the event."""
     asked = answer.question
+    consent = _that_holds(asked.consent, answer.consent)
     return Recalled(
-        consent=read_consent(answer.consent) if answer.consent != asked.consent else None,
+        consent=read_consent(consent) if consent != asked.consent else None,
         click_seen_at=answer.click_seen_at if asked.click else None,
         clicks=latest_clicks(map(read_touch, answer.touches), asked.received_at, asked.token),
     )
@@ -147,6 +148,13 @@ def read_consent(text: str) -> Consent:
     """What ``consent_text`` wrote."""
     stated = {} if text[0] == "-" else {"marketing": text[0] == "1"}
     return Consent.model_validate(stated | {"limitedDataUse": text[1] == "1"})
+
+
+def _that_holds(own: str, order: str) -> str:
+    """The order's consent, except that what an event itself refuses or limits holds for that event:
+    nobody who says no is to be told that they had said yes. Both as ``consent_text`` writes them."""
+    stated = own[0] if own[0] == "0" or order[0] == "-" else order[0]
+    return stated + max(own[1], order[1])
 
 
 def _key(kind: str, domain_id: str, text: str | None) -> str | None:
