@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import structlog
 from confluent_kafka import Producer
 from pydantic import SecretStr
+from structlog.testing import LogCapture
 
 from audit.worker import AuditReader
 from runtime.clock import SystemClock
@@ -181,8 +183,10 @@ class Store:
 
 
 async def test_what_could_not_be_kept_is_kept_later(
-    settings: Settings, capsys: pytest.CaptureFixture[str]
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    told = LogCapture()
+    monkeypatch.setattr("audit.worker.log", structlog.wrap_logger(None, processors=[told]))
     produce_own(settings, "a", "b", "c")
     store = Store(wanted=4, refusals=6)
     reading = asyncio.create_task(
@@ -196,7 +200,8 @@ async def test_what_could_not_be_kept_is_kept_later(
     assert len(store.refused) == 6
     assert not any("d" in keys for keys in store.refused), "nothing is read on that cannot be kept"
     # Told once for each time that it went away, not for each attempt.
-    assert capsys.readouterr().out.count("Outcomes cannot be kept; waiting.") == 1
+    lines = [entry["event"] for entry in told.entries]
+    assert lines.count("Outcomes cannot be kept; waiting.") == 1
 
     produce_own(settings, "e")
     after = Store(wanted=1)
