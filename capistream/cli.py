@@ -7,7 +7,7 @@ import orjson
 import typer
 from rich.console import Console
 
-from capistream import configure, contacts, destinations, processes, traffic
+from capistream import configure, contacts, dead_letters, destinations, processes, traffic
 from runtime.errors import EXIT_CONFIG, CapistreamError, ConfigError
 
 app = typer.Typer(
@@ -31,7 +31,9 @@ app.add_typer(contacts.contacts_app, name="contacts")
 app.command("settings")(configure.show_settings)
 app.command()(traffic.send)
 app.command()(traffic.outcomes)
+app.command()(traffic.alerts)
 app.command()(traffic.replay)
+app.add_typer(dead_letters.dead_letters_app, name="dead-letters")
 app.command()(traffic.demo)
 
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Final
 
 import orjson
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from schemas.alert import Alert
 from schemas.outcome import Outcome, OutcomeKind
 
 _WIDTH: Final = 140
@@ -48,6 +50,8 @@ def print_fields(fields: Mapping[str, object], *, as_json: bool) -> None:
 def _plain(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {what}" for name, what in value.items())
     return "" if value is None else str(value)
 
 
@@ -87,6 +91,21 @@ def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
     line.append(f"{outcome.outcome:<10}", style=COLOURS[outcome.outcome])
     line.append(f"{outcome.platform or '-':<10} {outcome.event_name:<16} {outcome.event_id}")
     for extra in (outcome.reason, outcome.code, outcome.detail):
+        if extra is not None:
+            line.append(f"  {extra}", style="dim")
+    console.print(line, soft_wrap=True)
+
+
+def print_alert(alert: Alert, *, as_json: bool) -> None:
+    """One alert of the audit topic."""
+    if as_json:
+        console.out(alert.model_dump_json(exclude_none=True), highlight=False)
+        return
+    when = datetime.fromtimestamp(alert.at / 1000, UTC).isoformat(timespec="seconds")
+    line = Text()
+    line.append(f"{alert.alert:<14}", style="red")
+    line.append(f"{alert.platform:<10} {alert.destination_id}  {when}")
+    for extra in (alert.code, alert.detail):
         if extra is not None:
             line.append(f"  {extra}", style="dim")
     console.print(line, soft_wrap=True)

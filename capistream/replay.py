@@ -1,22 +1,20 @@
 """Events of ``raw-events`` driven again: which ones, where to, and how fast."""
 
-import asyncio
 import hashlib
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
-
+from capistream.again import FAILURES, Sender, failed, read_to_end
 from runtime.clock import Clock
-from runtime.errors import CapistreamError, UnavailableError
-from runtime.kafka import ConsumedRecord, client_config, read_all
+from runtime.errors import CapistreamError
+from runtime.kafka import ConsumedRecord
 from runtime.lifecycle import Shutdown
 from runtime.logs import get_logger
-from runtime.producer import DeliveryFailedError, ProducerFullError, RecordProducer
 from runtime.settings import Settings
 from schemas.config import DomainConfig
 from schemas.raw_event import RawEvent
@@ -31,14 +29,6 @@ log = get_logger(__name__)
 KNOWN_COPIES: Final = 1_000_000
 """Events whose second copies are recognised, about 110 bytes each. Copies meet in one partition,
 and further apart than this a second one goes out again, under the same event id."""
-
-_READ_RECORDS: Final = 2000
-_POLL_SECONDS: Final = 0.2
-_METADATA_TIMEOUT_SECONDS: Final = 10.0
-_DELIVERY_TIMEOUT_SECONDS: Final = 60.0
-_LOTS_PER_SECOND: Final = 10
-_CLOCK_SLACK_MS: Final = 60_000
-"""A record's own time is set after the event was received, unless a clock was set back between."""
 
 _AGO: Final = re.compile(r"(\d+)([smhd])")
 _UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -207,86 +197,16 @@ async def run_replay(
 
     Raises ``UnavailableError`` when Kafka does not answer; what was replayed until then stays so.
     """
-    consumer = _consumer(settings)
-    out = RecordProducer(settings.kafka, delivery_timeout_seconds=_DELIVERY_TIMEOUT_SECONDS)
-    pace = Pace(clock, per_second)
+    sender = Sender(settings, clock, shutdown, per_second)
+    from_ms = picker.wanted.from_ms
     try:
-        unread = await asyncio.to_thread(_assign, consumer, settings, picker.wanted.from_ms)
-        while unread and not shutdown.is_asked:
-            records, ends = await asyncio.to_thread(
-                read_all, consumer, _READ_RECORDS, _POLL_SECONDS
-            )
-            unread -= ends
-            picked = list(picker.pick(records))
-            while picked and not dry_run and not shutdown.is_asked:
-                lot, picked = picked[: pace.lot], picked[pace.lot :]
-                await pace.wait(len(lot))
-                await out.produce(lot)
-                picker.progress.replayed += len(lot)
+        async with aclosing(read_to_end(settings, RAW_EVENTS, shutdown, from_ms=from_ms)) as lots:
+            async for records in lots:
+                picked = list(picker.pick(records))
+                if not dry_run:
+                    async for count in sender.send(picked):
+                        picker.progress.replayed += count
+                        tell(picker.progress)
                 tell(picker.progress)
-            tell(picker.progress)
-    except (DeliveryFailedError, ProducerFullError, KafkaException) as error:
-        raise UnavailableError(
-            f"Kafka failed ({error}) when {picker.progress.replayed} events were replayed "
-            f"as {picker.replay_id}"
-        ) from None
-    finally:
-        await asyncio.to_thread(consumer.close)
-
-
-class Pace:
-    """So many events a second, in lots of a tenth of that."""
-
-    def __init__(self, clock: Clock, per_second: int) -> None:
-        self._clock = clock
-        self._per_second = per_second
-        self._due = clock.monotonic()
-        self.lot = max(1, per_second // _LOTS_PER_SECOND)
-
-    async def wait(self, events: int) -> None:
-        """Return when it is time for so many more.
-
-        Time in which there was nothing to send is not made up for.
-        """
-        now = self._clock.monotonic()
-        if self._due > now:
-            await self._clock.sleep(self._due - now)
-        self._due = max(self._due, now) + events / self._per_second
-
-
-def _consumer(settings: Settings) -> Consumer:
-    return Consumer(
-        client_config(settings.kafka)
-        | {
-            "group.id": "capistream-replay",  # required by the client, never used
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            "fetch.wait.max.ms": 100,
-            # A slow replay leaves what it fetched lying: no more of it than this.
-            "queued.max.messages.kbytes": 16_384,
-            "fetch.queue.backoff.ms": 10,
-        }
-    )
-
-
-def _assign(consumer: Consumer, settings: Settings, from_ms: int) -> set[tuple[str, int]]:
-    """Assign every partition, from where ``from_ms`` (Unix milliseconds) lies; answers them.
-
-    A broker that cannot find a time answers with the start (the embedded one does), or not at all:
-    then more is read, and passed over by the events' own times.
-    """
-    topic = settings.topic(RAW_EVENTS)
-    since = max(0, from_ms - _CLOCK_SLACK_MS)
-    try:
-        metadata = consumer.list_topics(topic, timeout=_METADATA_TIMEOUT_SECONDS)
-        wanted = [TopicPartition(topic, n, since) for n in metadata.topics[topic].partitions]
-        starts = consumer.offsets_for_times(wanted, timeout=_METADATA_TIMEOUT_SECONDS)
-    except KafkaException as error:
-        raise UnavailableError(
-            f"Kafka at {settings.kafka.bootstrap} does not answer: {error}"
-        ) from None
-    if not starts:
-        raise UnavailableError(f"there is no topic {topic}; run `capistream topics apply`")
-    consumer.assign(starts)
-    return {(one.topic, one.partition) for one in starts}
+    except FAILURES as error:
+        raise failed(error, picker.progress.replayed, picker.replay_id) from None

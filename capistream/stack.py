@@ -156,6 +156,8 @@ class Stack:
                 "redis": {"url": f"redis://127.0.0.1:{valkey}/0"},
                 "gateway": {"port": self._gateway_port()},
                 "platforms": {slug: {"base_url": self.sandbox_url} for slug in PLATFORMS},
+                # The embedded broker shows what was aborted, and does not fence.
+                "audit": {"transactions": False},
             }
         )
         logs = self.directory / "logs"

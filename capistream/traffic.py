@@ -106,7 +106,7 @@ def outcomes(
     from audit.read import read_outcomes
 
     settings = settings_for("outcomes", data)
-    wanted = asyncio.run(_domain_id(settings, domain)) if domain else None
+    wanted = asyncio.run(domain_id_of(settings, domain)) if domain else None
     try:
         for outcome in read_outcomes(settings, follow=follow):
             if wanted not in (None, outcome.domain_id) or event_id not in (None, outcome.event_id):
@@ -116,7 +116,33 @@ def outcomes(
         raise typer.Exit(0) from None
 
 
-async def _domain_id(settings: Settings, domain: str) -> str:
+def alerts(
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes.")] = False,
+    domain: Annotated[
+        str | None, typer.Option(help="Only of this domain: its host or its id.")
+    ] = None,
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read the audit topic: which destinations somebody has to mend."""
+    from audit.read import read_alerts
+
+    settings = settings_for("alerts", data)
+    wanted = asyncio.run(domain_id_of(settings, domain)) if domain else None
+    try:
+        for alert in read_alerts(settings, follow=follow):
+            if wanted in (None, alert.domain_id):
+                output.print_alert(alert, as_json=as_json)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+async def domain_id_of(settings: Settings, domain: str) -> str:
+    """The id of a domain that is named by its host or its id. An id is taken as it is: records may
+    be left of a domain that was removed.
+
+    Raises ``CapistreamError``.
+    """
     if domain.startswith("dom_"):
         return domain
     return (await configured_domain(settings, domain)).domain_id

@@ -188,7 +188,9 @@ class Store:
                     created_at=self._clock.now_ms(),
                 )
                 domain.destinations.append(row)
-            row.options = _merged(row.options, options or {})
+            # Readable besides, for the streams: they cannot open what is sealed.
+            test_event_code = {"testEventCode": credentials.test_event_code}
+            row.options = _merged(row.options, options or {}) | test_event_code
             row.sealed = self._vault.seal(
                 orjson.dumps(credentials.reveal()), domain_id=domain.id, destination_id=row.id
             )

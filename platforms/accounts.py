@@ -14,10 +14,6 @@ def _stripped(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
 
-def _blank_is_absent(value: object) -> object:
-    return _stripped(value) or None
-
-
 def _fits_a_header(token: SecretStr) -> SecretStr:
     text = token.get_secret_value()
     if not (0 < len(text) <= _MAX_TOKEN_CHARS and text.isascii() and text.isprintable()):
@@ -33,17 +29,13 @@ AccountId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 AccessToken = Annotated[SecretStr, BeforeValidator(_stripped), AfterValidator(_fits_a_header)]
 """A token as it goes into a header or a query."""
 
-TestEventCode = Annotated[AccountId | None, BeforeValidator(_blank_is_absent)]
-"""The code that makes a platform show events in its test view; blank means none."""
-
 
 class TokenCredentials(AccountCredentials):
-    """An access token and, while testing, a test code. The base of every model so far."""
+    """An access token. The base of every model so far."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
     access_token: AccessToken
-    test_event_code: TestEventCode = None
 
 
 class PixelCredentials(TokenCredentials):

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
+from pydantic import SecretStr
 
-from platforms.base import Fate, Response, Verdict
+from platforms.base import AccountCredentials, Fate, Response, Verdict
 
 _MAX_DETAIL_CHARS: Final = 200
 _MAX_CODE_CHARS: Final = 40
@@ -18,13 +21,44 @@ _MAX_READ_CHARS: Final = 1000
 _MAX_RETRY_AFTER_SECONDS: Final = 24 * 3600
 """Longer than any platform blocks; more would be a broken header."""
 
+_CUT_WORD: Final = re.compile(r"[^\s\"',;&]*$")
+"""What the end of a text may be the first part of, by which nobody tells any more what it is."""
+
+# The first two are of a request that is quoted back: fields of its body, which may be quoted in
+# their turn, and credentials in its head or its address.
 _REDACTED: Final = (
+    (
+        re.compile(
+            r"(?P<key>(?P<q>\\{0,3}[\"'])[\w.-]+(?P=q)\s*:\s*)"
+            r"(?:\[[^\]]*(?:\]|$)|(?P<v>\\{0,3}[\"']).*?(?:(?<!\\)(?P=v)|$))"
+        ),
+        r"\g<key>[value]",
+    ),
+    (
+        re.compile(
+            r"(?i)((?:access[_-]?token|authorization|password|secret)[\"'\\]*\s*[:=]\s*[\"'\\]*"
+            r"(?:(?:bearer|basic)\s+)?|\bbearer\s+)[^\s\"'&,;}\\]{6,}"
+        ),
+        r"\1[token]",
+    ),
     (re.compile(r"https?://\S+"), "[url]"),
     (re.compile(r"[^\s@\"'<>]*(?:@|%40)[^\s\"'<>]+"), "[email]"),
     (re.compile(r"[A-Za-z0-9_-]{32,}"), "[token]"),
     (re.compile(r"(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}"), "[address]"),
     (re.compile(r"\+?\d[\d\s().-]{4,}\d"), "[number]"),
 )
+
+
+def without_secrets(response: Response, credentials: AccountCredentials) -> Response:
+    """The answer without the secrets that it quotes, however it writes them: no pattern knows a
+    token in a sentence, and what is cut later could leave half of one."""
+    body = response.body
+    for _, value in credentials:
+        if isinstance(value, SecretStr):
+            secret = value.get_secret_value()
+            for written in (secret, quote(secret, safe=""), secret.replace("/", "\\/")):
+                body = body.replace(written.encode(), b"[token]")
+    return response if body is response.body else replace(response, body=body)
 
 
 def json_object(response: Response) -> dict[str, Any] | None:
@@ -38,10 +72,13 @@ def json_object(response: Response) -> dict[str, Any] | None:
 
 def safe_text(text: object, most_chars: int = _MAX_DETAIL_CHARS) -> str | None:
     """A vendor's text that may be stored and shown: one line, bounded, no addresses, numbers,
-    links, hashes or tokens in it. None when there is no text."""
+    links, hashes or tokens in it, and no values of a request that it quotes. None when there is no
+    text."""
     if not isinstance(text, str):
         return None
-    line = " ".join(text[:_MAX_READ_CHARS].split())
+    if len(text) > _MAX_READ_CHARS:
+        text = _CUT_WORD.sub("", text[:_MAX_READ_CHARS])
+    line = " ".join(text.split())
     for pattern, placeholder in _REDACTED:
         line = pattern.sub(placeholder, line)
     return line[:most_chars] or None

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from schemas.config import Destination
 from schemas.event import Event
+from schemas.lenient import TestEventCode
 from schemas.outcome import Skip
 
 
@@ -23,10 +24,19 @@ class AccountCredentials(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
     account_field: ClassVar[str] = "pixel_id"
 
+    test_event_code: TestEventCode = None
+
     @property
     def account(self) -> str:
         """The public id of this destination."""
         return str(getattr(self, self.account_field))
+
+    def under(self, test_event_code: str | None) -> Self:
+        """The same for deliveries that were routed under this test code; None: live ones.
+
+        A delivery may have waited while the code of its destination changed, so its own counts.
+        """
+        return self.model_copy(update={"test_event_code": test_event_code})
 
     def reveal(self) -> dict[str, Any]:
         """All fields with the secrets readable: for the vault to seal, and nothing else."""

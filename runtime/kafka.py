@@ -72,6 +72,8 @@ class ConsumedRecord:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
+    timestamp_ms: int = 0
+    """Unix milliseconds, as the topic has it: when it was produced, or appended. 0: not told."""
 
     @classmethod
     def of(cls, message: Message) -> Self:
@@ -87,6 +89,7 @@ class ConsumedRecord:
                 (name, _bytes(value))
                 for name, value in (pairs.items() if isinstance(pairs, dict) else pairs)
             ),
+            timestamp_ms=max(0, message.timestamp()[1]),
         )
 
 

@@ -3,12 +3,14 @@
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+import traceback
+from collections.abc import Iterator, MutableMapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import structlog
 
+from runtime.errors import CapistreamError
 from runtime.settings import LogSettings
 
 _CREDENTIAL: Final = re.compile(
@@ -16,7 +18,7 @@ _CREDENTIAL: Final = re.compile(
     r"(?:bearer\s+)?[^\s\"'&,}]{6,}"
 )
 """What a credential looks like in a vendor's or a library's text. Our own lines never hold one;
-this catches the text of an exception that does."""
+this catches a text of theirs that does."""
 
 
 def redact(text: str) -> str:
@@ -30,6 +32,38 @@ def redact_url(url: str) -> str:
     host = parts.netloc.rpartition("@")[2]
     who = f"{parts.username}@" if parts.username else ""
     return f"{parts.scheme}://{who}{host}{parts.path}"
+
+
+def told(error: BaseException) -> str:
+    """What may be logged of an exception: of ours what it says, of others only what it is.
+
+    Theirs quote what they choked on: a shopper's address, the head of a request with its token. An
+    ``OSError`` names a file or a host.
+    """
+    kind = type(error)
+    name = kind.__qualname__
+    if kind.__module__ != "builtins":
+        name = f"{kind.__module__}.{name}"
+    return f"{name}: {error}" if isinstance(error, CapistreamError | OSError) else name
+
+
+def _traceback(exc_info: structlog.typing.ExcInfo) -> str:
+    return "".join(_frames(exc_info[1], set())).rstrip()
+
+
+def _frames(error: BaseException, shown: set[int]) -> Iterator[str]:
+    """A traceback as Python writes it, with ``told`` in place of what the exceptions say."""
+    shown.add(id(error))
+    earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if earlier is not None and id(earlier) not in shown:
+        yield from _frames(earlier, shown)
+        yield "\nThat led to:\n\n"
+    yield "Traceback (most recent call last):\n"
+    yield from traceback.format_tb(error.__traceback__)
+    yield f"{told(error)}\n"
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _frames(each, shown)
 
 
 def _redact_values(
@@ -48,7 +82,7 @@ def configure_logs(settings: LogSettings, process: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(_traceback),
         _redact_values,
     ]
     renderer: structlog.typing.Processor = (

@@ -181,14 +181,51 @@ class SinksSettings(Section):
     linger_seconds: Annotated[float, Field(ge=0)] = 1.0
     """How long a lone delivery waits for company."""
     request_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+    requests_per_destination: Annotated[int, Field(ge=1, le=64)] = 4
+    """Requests that may be under way to one destination."""
+    requests_in_total: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Requests that one process may have under way."""
+    backoff_base_seconds: Annotated[float, Field(gt=0)] = 0.5
+    """The first wait after a failure is up to this, each later one up to twice as long."""
+    backoff_cap_seconds: Annotated[float, Field(gt=0)] = 30.0
+    failures_until_open: Annotated[int, Field(ge=1)] = 3
+    """Failures in a row after which a destination gets one request at a time, as a probe."""
+    in_place_seconds: Annotated[float, Field(ge=0)] = 30.0
+    """How long deliveries to a destination that fails are kept in memory, to be tried again;
+    then they go to a retry topic."""
+    retry_seconds: Annotated[
+        tuple[
+            Annotated[float, Field(gt=0)],
+            Annotated[float, Field(gt=0)],
+            Annotated[float, Field(gt=0)],
+        ],
+        NoDecode,
+        BeforeValidator(_split),
+    ] = (60.0, 600.0, 3600.0)
+    """How long deliveries wait in each of the retry topics, with commas; the last is repeated."""
+    parked_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """How often a destination with a wrong token or account is tried, were it not set anew."""
+    releases_per_second: Annotated[float, Field(gt=0)] = 2000.0
+    """Parked deliveries that a process takes up again in a second."""
     unknown_destination_wait_seconds: Annotated[float, Field(ge=0)] = 10.0
     """How long a delivery for a destination that the config feed does not know yet is kept before
     the destination counts as removed."""
-    max_in_flight_records: Annotated[int, Field(ge=1)] = 50_000
-    requests_per_destination: Annotated[int, Field(ge=1, le=64)] = 4
-    backoff_base_seconds: Annotated[float, Field(gt=0)] = 0.5
-    backoff_cap_seconds: Annotated[float, Field(gt=0)] = 30.0
-    commit_interval_seconds: Annotated[float, Field(gt=0)] = 1.0
+    max_in_flight_records: Annotated[int, Field(ge=1)] = 100_000
+    """Deliveries that one process holds; then it reads no more until half of them are done."""
+    max_in_flight_bytes: Annotated[int, Field(ge=1_000_000)] = 256_000_000
+    """What they may take together."""
+    ledger_seconds: Annotated[int, Field(ge=60)] = 6 * 3600
+    """For how long it is remembered that a delivery was taken by its platform."""
+    commit_interval_seconds: Annotated[float, Field(gt=0)] = 0.1
+    """Outcomes and offsets are committed together, no more often than this."""
+
+
+class AuditSettings(Section):
+    """How outcomes are written."""
+
+    transactions: bool = True
+    """Outcomes and offsets in one transaction: each outcome is on ``audit`` once. Off for a broker
+    that cannot do it, such as the embedded one: then an outcome may lie there twice, under one id."""
 
 
 class LogSettings(Section):
@@ -233,6 +270,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     streams: StreamsSettings = StreamsSettings()
     sinks: SinksSettings = SinksSettings()
+    audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
     platforms: dict[str, EndpointSettings] = Field(default_factory=dict)
     """By platform slug."""

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from schemas.event import ActionSource
-from schemas.lenient import Currency, Money
+from schemas.lenient import Currency, Money, TestEventCode
 from schemas.wire import SCHEMA_VERSION, Wire
 
 DEFAULT_DEDUPE_WINDOW_SECONDS = 48 * 3600
@@ -68,6 +68,8 @@ class Destination(Wire):
     enabled: bool = True
     account: str
     """The public id that a merchant knows this destination by (pixel or ad account id)."""
+    test_event_code: TestEventCode = None
+    """Shows its events in the platform's test view. From its credentials, but no secret."""
     advanced_matching: bool = True
     """Whether hashed personal identifiers are sent besides click ids, cookies, ip and agent."""
     limited_data_use: bool = False

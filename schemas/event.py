@@ -11,6 +11,7 @@ from schemas.lenient import (
     IdNumber,
     Money,
     Quantity,
+    TestEventCode,
     blank_is_absent,
     number_is_id,
 )
@@ -168,6 +169,8 @@ class Event(Wire):
     user_data: UserData = UserData()
     custom_data: CustomData = CustomData()
     consent: Consent = Consent()
+    test_event_code: TestEventCode = None
+    """Shows this event in the platforms' test views; the destination's own code when absent."""
 
     @field_serializer("event_time")
     def _event_time_as_seconds(self, milliseconds: int) -> int | float:

@@ -192,3 +192,25 @@ LooseEventTime = Annotated[
     ),
 ]
 """The same, and as text, or left blank."""
+
+
+_CODE: Final = "[A-Za-z0-9_-]{1,64}"
+
+
+def _blank_text_is_absent(value: Any) -> Any:
+    return (value.strip() or None) if isinstance(value, str) else value
+
+
+TestEventCode = Annotated[
+    Annotated[str, StringConstraints(pattern=f"^{_CODE}$")] | None,
+    BeforeValidator(
+        _blank_text_is_absent,
+        json_schema_input_type=Annotated[
+            str,
+            StringConstraints(pattern=rf"^{_SPACE}({_CODE})?{_SPACE}$"),
+            Field(examples=["TEST12345"]),
+        ]
+        | None,
+    ),
+]
+"""The code that makes a platform show events in its test view; blank means none."""

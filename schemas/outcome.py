@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field
 
@@ -25,7 +26,7 @@ class OutcomeKind(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether nothing more can happen to this delivery."""
-        return self not in {OutcomeKind.RETRYING, OutcomeKind.PARKED}
+        return self is not OutcomeKind.RETRYING and self is not OutcomeKind.PARKED
 
 
 class Reason(StrEnum):
@@ -73,8 +74,9 @@ class Skip:
 
 
 class Outcome(Wire):
-    """One fate of one delivery. The value of ``audit``."""
+    """One fate of one delivery. The value of ``audit``, as ``schemas.alert.Alert`` is."""
 
+    kind: Literal["outcome"] = "outcome"
     schema_version: int = Field(default=SCHEMA_VERSION, le=SCHEMA_VERSION)
     outcome_id: str
     domain_id: str
@@ -104,6 +106,11 @@ class Outcome(Wire):
     received_at: int
     at: int
     """Unix milliseconds of this outcome."""
+
+    @property
+    def name(self) -> str:
+        """What no other one is called."""
+        return self.outcome_id
 
     def to_record(self) -> Record:
         """As it goes onto ``audit``."""

@@ -14,15 +14,29 @@ DOMAIN_CONFIGS: Final = "domain-configs"
 
 DAY_SECONDS: Final = 24 * 3600
 
+RETRY_TIERS: Final = (1, 2, 3)
+"""Short, longer, long: how long each is, is a setting."""
+
 
 def deliveries(platform: str) -> str:
     """Topic of what is to be sent to a platform."""
     return f"deliveries.{platform}"
 
 
-def retries(platform: str) -> str:
-    """Topic of what is to be sent to a platform later."""
-    return f"deliveries.{platform}.retry"
+def retries(platform: str, tier: int) -> str:
+    """Topic of what is to be sent to a platform again after a while; ``tier`` (from 1) says how
+    long. One topic for each, so that whatever lies first is due first."""
+    return f"deliveries.{platform}.retry.{tier}"
+
+
+def parked(platform: str) -> str:
+    """Topic of what waits for its destination's token or account to be mended."""
+    return f"deliveries.{platform}.parked"
+
+
+def waiting(platform: str) -> tuple[str, ...]:
+    """Every topic from which deliveries to a platform come back later."""
+    return (*(retries(platform, tier) for tier in RETRY_TIERS), parked(platform))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +66,7 @@ def topic_table(platforms: Iterable[str]) -> tuple[Topic, ...]:
     rows = [
         Topic(RAW_EVENTS, "domain_id:event_id", "RawEvent", 12, 7 * DAY_SECONDS, ("ingest",), ("streams",)),
         Topic(REPLAY_EVENTS, "domain_id:event_id", "RawEvent", 12, 2 * DAY_SECONDS, ("capistream",), ("streams",)),
-        Topic(AUDIT, "domain_id", "Outcome", 12, 30 * DAY_SECONDS, ("streams", "sinks"), ("audit",)),
+        Topic(AUDIT, "domain_id", "Outcome or Alert", 12, 30 * DAY_SECONDS, ("streams", "sinks"), ("audit",)),
         Topic(DEAD_LETTERS, "key of the origin", "the origin's bytes", 6, 30 * DAY_SECONDS, ("streams", "sinks"), ("audit",)),
         Topic(DOMAIN_CONFIGS, "domain_id", "DomainConfig", 1, None, ("manage",), ("ingest", "streams", "sinks")),
     ]  # fmt: skip
@@ -63,6 +77,8 @@ def topic_table(platforms: Iterable[str]) -> tuple[Topic, ...]:
         )
         rows += [
             Topic(deliveries(slug), key, value, 12, 7 * DAY_SECONDS, ("streams",), ("sinks",)),
-            Topic(retries(slug), key, value, 6, 14 * DAY_SECONDS, ("sinks",), ("sinks",)),
-        ]
+            *(Topic(retries(slug, tier), key, value, 3, 14 * DAY_SECONDS, ("sinks",), ("sinks",)) for tier in RETRY_TIERS),
+            # Longer than any platform takes an event for: what is too old is told so, not lost.
+            Topic(parked(slug), key, value, 3, 30 * DAY_SECONDS, ("sinks",), ("sinks",)),
+        ]  # fmt: skip
     return tuple(rows)

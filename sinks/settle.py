@@ -16,6 +16,10 @@ class Next(StrEnum):
     """Send it again, apart from the others of its batch."""
     LATER = "later"
     """Send it again after a wait."""
+    SLOWER = "slower"
+    """The same, and the whole destination more slowly."""
+    PARK = "park"
+    """Keep it, and everything else for its destination, until somebody mends the destination."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,8 @@ def settle(verdict: Verdict) -> Settlement:
         case Fate.REFUSED_BATCH:
             return Settlement(Next.APART, None)
         case Fate.THROTTLED:
-            return Settlement(Next.LATER, OutcomeKind.RETRYING, Reason.THROTTLED)
+            return Settlement(Next.SLOWER, OutcomeKind.RETRYING, Reason.THROTTLED)
         case Fate.RETRYABLE:
             return Settlement(Next.LATER, OutcomeKind.RETRYING, Reason.PLATFORM_UNAVAILABLE)
         case Fate.MISCONFIGURED:
-            return Settlement(Next.LATER, OutcomeKind.PARKED, Reason.MISCONFIGURED)
+            return Settlement(Next.PARK, OutcomeKind.PARKED, Reason.MISCONFIGURED)

@@ -95,6 +95,7 @@ def _gone(domain: DomainConfig, replay: Replay | None) -> list[str]:
 def _deliveries(
     raw: RawEvent, destinations: Iterable[Destination], source: str, replay_id: str | None
 ) -> list[Delivery]:
+    own_code = raw.event.test_event_code if raw.event else None
     of_event = partial(
         Delivery,
         domain_id=raw.domain_id,
@@ -106,7 +107,14 @@ def _deliveries(
         dispatch_key=raw.dispatch_key,
         replay=replay_id,
     )
-    return [of_event(destination_id=one.id, platform=one.platform) for one in destinations]
+    return [
+        of_event(
+            destination_id=one.id,
+            platform=one.platform,
+            test_event_code=own_code or one.test_event_code,
+        )
+        for one in destinations
+    ]
 
 
 def _removed(

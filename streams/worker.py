@@ -10,7 +10,7 @@ from runtime.clock import Clock, SystemClock
 from runtime.config_feed import ConfigFeed
 from runtime.errors import CapistreamError
 from runtime.lifecycle import Heartbeat, Shutdown, first_of, settle_memory, stop_at_once
-from runtime.logs import get_logger
+from runtime.logs import get_logger, told
 from runtime.producer import RecordProducer
 from runtime.quota import quota_key
 from runtime.redis import connect
@@ -255,7 +255,7 @@ def _or_stop(agent: Any) -> Any:
         try:
             await agent(stream)
         except Exception as error:
-            log.critical("The agent failed; stopping.", error=str(error), exc_info=error)
+            log.critical("The agent failed; stopping.", error=told(error), exc_info=error)
             stop_at_once()
 
     return stopping

@@ -104,6 +104,7 @@ def events(draw: st.DrawFn) -> Event:
             "userData": user_data,
             "customData": custom_data,
             "consent": _some({"limitedDataUse": st.booleans()}),
+            "testEventCode": st.sampled_from(["TEST42", None]),
         }
     )
     required = {

@@ -264,6 +264,18 @@ def test_a_pasted_token_loses_its_newline_and_a_blank_test_code_is_none(slug: st
 
 
 @every_platform
+@pytest.mark.parametrize("code", [None, "TEST42", "TEST43"])
+@pytest.mark.parametrize("sealed", ["", "TEST42"])
+def test_a_delivery_is_posted_in_its_own_mode_whatever_is_sealed(
+    slug: str, sealed: str, code: str | None
+) -> None:
+    under = _credentials(slug, test_event_code=sealed).under(code)
+    own = _credentials(slug, test_event_code=code or "")
+    assert PLATFORMS[slug].request([b"{}"], under) == PLATFORMS[slug].request([b"{}"], own)
+    assert under == own
+
+
+@every_platform
 def test_what_the_vault_seals_can_be_opened_again(slug: str) -> None:
     credentials = _credentials(slug, test_event_code="TEST42")
     assert type(credentials).model_validate(credentials.reveal()) == credentials

@@ -1,5 +1,6 @@
 """The road that ARCHITECTURE.md describes is the one that the code takes."""
 
+import re
 from typing import Final
 
 import pytest
@@ -21,7 +22,12 @@ MARKS: Final = {
     topics.AUDIT: ["AUDIT", ".outcome("],
     topics.DEAD_LETTERS: ["DeadLetter(", "DeadLetter.of("],
     topics.deliveries("<platform>"): ["deliveries(", "Delivery("],
+    f"{topics.deliveries('<platform>')}.retry.<tier>": ["retries(", "waiting("],
+    topics.parked("<platform>"): ["parked("],
 }
+
+
+_TIER: Final = re.compile(r"\.retry\.\d+$")
 
 
 def test_the_road_is_short_and_in_order() -> None:
@@ -54,7 +60,7 @@ def test_topics() -> None:
     slug = next(iter(PLATFORMS))
 
     assert stated == {
-        topic.name.replace(f".{slug}", ".<platform>"): (
+        _TIER.sub(".retry.<tier>", topic.name.replace(f".{slug}", ".<platform>")): (
             topic.key,
             topic.partitions,
             _days(topic.retention_seconds),

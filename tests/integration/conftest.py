@@ -23,6 +23,7 @@ from confluent_kafka import Consumer
 
 from capistream.embedded import free_port, valkey_command
 from tests.integration.flow import Flow
+from tests.integration.outflow import Outflow, sandbox
 from tests.integration.parts import bare_system, embedded_broker, redis_url
 from tests.integration.parts import valkey as started_valkey
 from tests.integration.system import PLATFORMS, System, eventually
@@ -158,3 +159,24 @@ def flow(request: pytest.FixtureRequest, bootstrap: str, tmp_path: Path) -> Iter
         offsets = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{prefix}streams"})
         yield Flow(system, redis, system.make_shop("flow"), offsets)
         offsets.close()
+
+
+@pytest.fixture
+def outflow(request: pytest.FixtureRequest, bootstrap: str, tmp_path: Path) -> Iterator[Outflow]:
+    """A shop's way through the sinks stage; parametrised indirectly with more settings."""
+    with ExitStack() as cleanup:
+        redis = cleanup.enter_context(started_valkey(tmp_path / "valkey"))
+        system = bare_system(
+            tmp_path / "data",
+            bootstrap,
+            CAPISTREAM_KAFKA__TOPIC_PREFIX=f"out{next(_numbers)}-{os.getpid()}-",
+            CAPISTREAM_KAFKA__SESSION_TIMEOUT_SECONDS="6",
+            CAPISTREAM_REDIS__URL=redis_url(redis),
+            CAPISTREAM_AUDIT__TRANSACTIONS="true" if ON_APACHE else "false",
+            **getattr(request, "param", {}),
+        )
+        url = cleanup.enter_context(sandbox(system))
+        system.environment.update(
+            {f"CAPISTREAM_PLATFORMS__{slug.upper()}__BASE_URL": url for slug in PLATFORMS}
+        )
+        yield Outflow(system, redis, system.make_shop("out"), url)

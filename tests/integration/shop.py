@@ -17,8 +17,8 @@ from runtime.clock import SystemClock
 from runtime.settings import load_settings
 
 
-async def add(host: str, directory: Path, wanted: dict[str, Any]) -> dict[str, str]:
-    """Register a shop with a destination at each platform; answers its id and its tokens."""
+async def add(host: str, directory: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Register a shop with a destination at each platform; answers its ids and its tokens."""
     settings = load_settings(directory)
     store = open_store(settings, SystemClock())
     try:
@@ -26,11 +26,13 @@ async def add(host: str, directory: Path, wanted: dict[str, Any]) -> dict[str, s
         # An organisation of its own: nobody else's events count towards its quota.
         added = await store.add_domain(host, host, wanted["options"])
         config = added.config
+        destinations = {}
         account = f"pixel{host.partition('.')[0]}"
         for slug, platform in PLATFORMS.items():
             fields = {"pixel_id": account, "access_token": wanted["tokens"].get(slug, "good-token")}
             fields[platform.Credentials.account_field] = account
-            config = (await store.set_destination(host, slug, fields)).config
+            changed = await store.set_destination(host, slug, fields)
+            config, destinations[slug] = changed.config, changed.destination.id
     finally:
         await store.close()
     await publish(settings, [config])
@@ -38,6 +40,7 @@ async def add(host: str, directory: Path, wanted: dict[str, Any]) -> dict[str, s
         "domainId": added.domain_id,
         "domainToken": added.domain_token,
         "syncToken": added.sync_token,
+        "destinations": destinations,
     }
 
 

@@ -54,6 +54,8 @@ class Shop:
     domain_id: str
     token: str
     sync_token: str
+    destinations: Mapping[str, str] = field(default_factory=dict)
+    """Platform → the id of its destination there, where that was told."""
 
     def post(self, *events: Mapping[str, Any]) -> Answer:
         """Send events as this shop."""
@@ -198,7 +200,7 @@ class System:
                 outcome = json.loads(record.value())
             except ValueError:
                 continue  # another test's, to see what is made of it
-            if outcome["domainId"] == domain_id:
+            if outcome["domainId"] == domain_id and outcome.get("kind") != "alert":
                 found.setdefault(outcome["outcomeId"], outcome)
         return sorted(found.values(), key=lambda outcome: int(outcome["at"]))
 
@@ -223,7 +225,8 @@ class System:
 
     def _shop(self, host: str, told: str) -> Shop:
         added = json.loads(told)
-        return Shop(self, host, added["domainId"], added["domainToken"], added["syncToken"])
+        tokens = added["domainToken"], added["syncToken"]
+        return Shop(self, host, added["domainId"], *tokens, added.get("destinations", {}))
 
     def set_token(self, host: str, platform: str, token: str) -> None:
         """Give a destination credentials."""

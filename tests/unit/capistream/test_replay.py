@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capistream.again import Pace
 from capistream.output import print_fields
-from capistream.replay import FirstCopies, Pace, Picker, Wanted, pick_destinations, read_moment
+from capistream.replay import FirstCopies, Picker, Wanted, pick_destinations, read_moment
 from runtime.errors import CapistreamError
 from runtime.kafka import ConsumedRecord
 from schemas.config import DomainConfig

@@ -182,6 +182,10 @@ TAKEN: Final = (
     {"customData": {"contents": [{"id": -1, "quantity": "1000000", "price": None}]}},
     {"userData": {"externalId": 42, "phone": 4915112345678, "email": "", "city": None}},
     {"userData": {"firstName": " " * 100}},
+    {"testEventCode": "TEST_4-2"},
+    {"testEventCode": " TEST42\x1c"},
+    {"testEventCode": " "},
+    {"testEventCode": None},
     {"unheard": {"of": [1e300, 2**70]}},
 )
 FORBIDDEN: Final = (
@@ -216,6 +220,9 @@ FORBIDDEN: Final = (
     {"userData": {"externalId": 1.5}},
     {"userData": {"firstName": " " * 101}},
     {"userData": None},
+    {"testEventCode": "TEST 42"},
+    {"testEventCode": "x" * 65},
+    {"testEventCode": 42},
     {"consent": {"marketing": 1}},
 )
 

@@ -140,6 +140,29 @@ async def test_the_same_account_again_keeps_its_id(store: Store) -> None:
     assert orjson.loads(opened)["access_token"] == "newer"
 
 
+async def test_a_test_code_is_readable_for_as_long_as_the_credentials_have_it(
+    store: Store,
+) -> None:
+    domain = await store.add_domain("shop.example", "Org", {})
+    for told, kept in (("TEST1", "TEST1"), (" TEST2 ", "TEST2"), ("", None), ("TEST3", "TEST3")):
+        fields = META | {"test_event_code": told}
+        changed = await store.set_destination("shop.example", "meta", fields)
+        found = changed.destination
+        opened = VAULT.open(found.sealed, domain_id=domain.domain_id, destination_id=found.id)
+        assert found.test_event_code == orjson.loads(opened).get("test_event_code") == kept
+        assert await store.configs() == [changed.config]
+        assert DomainConfig.model_validate_json(changed.config.model_dump_json()) == changed.config
+    without = await store.set_destination("shop.example", "meta", META)
+    assert without.destination.test_event_code is None
+    assert await store.configs() == [without.config]
+
+
+async def test_no_option_overrules_the_test_code_of_the_credentials(store: Store) -> None:
+    await store.add_domain("shop.example", "Org", {})
+    changed = await store.set_destination("shop.example", "meta", META, {"testEventCode": "TEST1"})
+    assert changed.destination.test_event_code is None
+
+
 async def test_switches_stay_until_they_are_set_anew(store: Store) -> None:
     await store.add_domain("shop.example", "Org", {})
     first = {"limitedDataUse": True, "enabled": False, "events": {"Search": False}}

@@ -1,7 +1,11 @@
+from collections.abc import Callable
+from urllib.parse import quote
+
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from platforms import answers, meta, pinterest, reddit, snackvideo, snapchat, tiktok
 from platforms.base import Fate, Response
@@ -45,6 +49,47 @@ def test_personal_data_is_cut_out_of_a_vendors_text(secret: str) -> None:
     assert text is not None
     assert secret not in text
     assert text.endswith("is not valid")
+
+
+@pytest.mark.parametrize(
+    "quote",
+    [
+        "Authorization: Bearer EAAB.short.1",
+        "authorization: basic EAAB.short.1",
+        "Access-Token: EAAB.short.1",
+        "POST /v3/1/events?access_token=EAAB.short.1&test=1 HTTP/1.1",
+        '{"access_token":"EAAB.short.1","pixelId":"1"}',
+        r"{\"access_token\":\"EAAB.short.1\",\"pixelId\":\"1\"}",
+        '"client_user_agent":"EAAB.short.1 \\"x\\" EAAB.short.1","fbp":"EAAB.short.1"',
+        '"fn":["ada","EAAB.short.1"]},"custom_data":{}',
+        "{'city': 'EAAB.short.1 and more'",
+        '"city":"EAAB.short.1 of a text that ends here',
+    ],
+)
+def test_of_a_request_that_is_quoted_no_value_is_kept(quote: str) -> None:
+    text = answers.safe_text(f"Bad request: {quote}")
+    assert text is not None
+    assert text.startswith("Bad request: ")
+    assert "EAAB" not in text
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Error validating access token: Session has expired.",
+        "[data][0][user_data]: 'em' must be hashed",
+        "Invalid value for 'city': must be a text",
+        "The header Authorization is missing, the bearer token too",
+        'Unknown key "event_nam" at $.data[0]',
+    ],
+)
+def test_a_sentence_of_the_vendors_own_is_kept(sentence: str) -> None:
+    assert answers.safe_text(sentence) == sentence
+
+
+def test_a_text_that_is_cut_does_not_end_in_a_part_of_something() -> None:
+    told = " ".join(["no"] * 332)
+    assert answers.safe_text(f"{told} EAAB.short.1", 2000) == told
 
 
 @given(st.text(), st.emails())
@@ -217,3 +262,20 @@ def test_a_finding_of_reddits_that_names_no_event_blames_none() -> None:
 def test_metas_error_counts_under_200_too() -> None:
     response = Response(200, b'{"error":{"code":190},"events_received":2}')
     assert meta.read(response, 2)[0].fate is Fate.MISCONFIGURED
+
+
+@pytest.mark.parametrize("written", ["{}", "access_token={}", "Invalid token {}."])
+@pytest.mark.parametrize(
+    "spell", [str, lambda t: quote(t, safe=""), lambda t: t.replace("/", "\\/")]
+)
+def test_a_secret_that_the_answer_quotes_is_blanked(
+    written: str, spell: Callable[[str], str]
+) -> None:
+    token = "ab.c/d+e=f"
+    credentials = meta.Credentials(pixel_id="1", access_token=SecretStr(token))
+    body = b"before " + written.format(spell(token)).encode() + b" after"
+    answer = answers.without_secrets(Response(400, body), credentials)
+    assert spell(token).encode() not in answer.body
+    assert b"[token]" in answer.body
+    assert answer.body.startswith(b"before ")
+    assert answer.body.endswith(b" after")

@@ -76,6 +76,25 @@ def test_a_blank_is_absent(blank: str | None) -> None:
     assert CustomData.model_validate({"currency": blank, "value": blank}) == CustomData()
 
 
+@pytest.mark.parametrize("told", ["TEST_4-2", f" {'x' * 64}\n"])
+def test_a_test_code_comes_through_the_log_without_its_blanks(told: str) -> None:
+    first = event(testEventCode=told)
+    assert first.test_event_code == told.strip()
+    assert first.model_dump()["testEventCode"] == told.strip()
+    assert Event.model_validate_json(first.model_dump_json()) == first
+
+
+@pytest.mark.parametrize("blank", ["", " \n", None])
+def test_a_blank_test_code_is_none(blank: str | None) -> None:
+    assert event(testEventCode=blank) == event()
+
+
+@pytest.mark.parametrize("wrong", ["TEST 42", "TEST/42", "x" * 65, "Ä", 42, 0, False])
+def test_what_is_no_test_code_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValidationError, match="testEventCode"):
+        event(testEventCode=wrong)
+
+
 def test_a_currency_is_upper_case() -> None:
     assert CustomData.model_validate({"currency": " eur "}).currency == "EUR"
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from schemas.alert import Alert, AlertKind, alert_id
 from schemas.config import DomainConfig
 from schemas.dead_letter import DeadLetter, DeadLetterReason
 from schemas.delivery import Delivery
@@ -30,6 +31,9 @@ deliveries = st.builds(
     source=texts,
     attempt=st.integers(0, 100),
     dispatch_key=st.none() | texts,
+    replay=st.none() | texts,
+    not_before=moments,
+    test_event_code=st.none() | texts.filter(bool),
 )
 DELIVERY = Delivery("dom", "dst", "meta", "e-1", "Purchase", 1, 2, "raw-events-0-7")
 
@@ -41,22 +45,55 @@ def test_a_delivery_is_read_back_from_its_headers(delivery: Delivery, payload: b
     assert Delivery.from_headers(record.headers) == delivery
 
 
+@given(deliveries)
+def test_a_delivery_that_waits_is_the_same_elsewhere(delivery: Delivery) -> None:
+    record = delivery.to_record(b"{}", "deliveries.meta.parked")
+    assert record.topic == "deliveries.meta.parked"
+    assert (record.key, record.value) == (delivery.key(), b"{}")
+    assert Delivery.from_headers(record.headers) == delivery
+
+
+def test_a_delivery_that_waits_for_nothing_does_not_say_so() -> None:
+    assert "not-before" not in dict(DELIVERY.to_headers())
+    waiting = dataclasses.replace(DELIVERY, not_before=1_767_225_600_000)
+    assert dict(waiting.to_headers())["not-before"] == b"1767225600000"
+
+
 def test_a_foreign_header_does_no_harm() -> None:
     headers = [*DELIVERY.to_headers(), ("trace", b"\xff\x00"), ("none", None)]
     assert Delivery.from_headers(headers) == DELIVERY
 
 
-@pytest.mark.parametrize("name", [name for name, _ in DELIVERY.to_headers()])
+def test_a_delivery_of_before_there_were_test_codes_is_live() -> None:
+    live = ("test-event-code", b"")
+    assert live in DELIVERY.to_headers()
+    older = [pair for pair in DELIVERY.to_headers() if pair != live]
+    assert Delivery.from_headers(older) == DELIVERY
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, _ in DELIVERY.to_headers() if name != "test-event-code"]
+)
 def test_a_missing_header_is_named(name: str) -> None:
     left = [pair for pair in DELIVERY.to_headers() if pair[0] != name]
     with pytest.raises(ValueError, match=f"'{name}' is missing"):
         Delivery.from_headers(left)
 
 
-@pytest.mark.parametrize("name", ["schema-version", "event-time", "received-at", "attempt"])
+@pytest.mark.parametrize(
+    "name", ["schema-version", "event-time", "received-at", "attempt", "not-before"]
+)
 def test_a_malformed_header_is_named(name: str) -> None:
-    headers = [(key, b"x" if key == name else value) for key, value in DELIVERY.to_headers()]
+    waiting = dataclasses.replace(DELIVERY, not_before=1)
+    headers = [(key, b"x" if key == name else value) for key, value in waiting.to_headers()]
     with pytest.raises(ValueError, match=f"'{name}' is not a number"):
+        Delivery.from_headers(headers)
+
+
+@pytest.mark.parametrize("value", [b"1" + 18 * b"0", b"-1" + 18 * b"0", 400 * b"9"])
+def test_a_number_that_is_too_large_for_json_is_refused(value: bytes) -> None:
+    headers = [(key, value if key == "attempt" else one) for key, one in DELIVERY.to_headers()]
+    with pytest.raises(ValueError, match="'attempt' is not a number of ours"):
         Delivery.from_headers(headers)
 
 
@@ -108,7 +145,28 @@ def test_an_outcome_is_read_back(
     record = outcome.to_record()
     assert (record.topic, record.key) == ("audit", delivery.domain_id.encode())
     assert Outcome.model_validate_json(record.value or b"") == outcome
-    assert outcome.dispatch_key == delivery.dispatch_key
+    for name in ("dispatch_key", "event_id", "event_time", "received_at", "source", "attempt"):
+        assert getattr(outcome, name) == getattr(delivery, name)
+
+
+@given(
+    deliveries,
+    st.sampled_from(OutcomeKind),
+    st.none() | st.sampled_from(Reason),
+    st.none() | texts,
+    st.none() | texts,
+)
+def test_an_outcome_without_its_model_is_the_same_to_the_byte(
+    delivery: Delivery,
+    kind: OutcomeKind,
+    reason: Reason | None,
+    code: str | None,
+    detail: str | None,
+) -> None:
+    said: dict[str, Any] = {"at": 3, "reason": reason, "code": code, "detail": detail}
+    for first in (None, "x-0-1"):
+        record = delivery.outcome_record(kind, first_source=first, **said)
+        assert record == delivery.outcome(kind, first_source=first, **said).to_record()
 
 
 def test_an_outcome_of_a_whole_event_is_read_back() -> None:
@@ -128,6 +186,16 @@ def test_there_is_one_final_outcome_whatever_it_is() -> None:
     finals = [kind for kind in OutcomeKind if kind.is_final]
     assert {*OutcomeKind} - {*finals} == {OutcomeKind.RETRYING, OutcomeKind.PARKED}
     assert len({DELIVERY.outcome(kind, at=1).outcome_id for kind in finals}) == 1
+
+
+@given(deliveries, st.integers(0, 100), moments)
+def test_a_delivery_is_called_what_its_final_outcome_is(
+    delivery: Delivery, attempt: int, not_before: int
+) -> None:
+    later = dataclasses.replace(delivery, attempt=attempt, not_before=not_before)
+    assert later.name == delivery.name
+    assert delivery.outcome(OutcomeKind.EXPIRED, at=1).outcome_id == delivery.name
+    assert delivery.outcome(OutcomeKind.PARKED, at=1).outcome_id != delivery.name
 
 
 def test_passing_outcomes_have_names_of_their_own() -> None:
@@ -165,6 +233,10 @@ RAW: dict[str, Any] = {
     "event": {"eventId": "e", "eventName": "Lead", "eventTime": 1767225600},
 }
 OUTCOME: dict[str, Any] = DELIVERY.outcome(OutcomeKind.DELIVERED, at=1).model_dump(mode="json")
+ALERT: dict[str, Any] = {
+    "alertId": "a", "alert": "misconfigured", "domainId": "dom", "destinationId": "dst",
+    "platform": "meta", "at": 1,
+}  # fmt: skip
 CONFIG: dict[str, Any] = {
     "domainId": "dom", "orgId": "org", "host": "shop.example", "revision": 1,
     "syncTokenSha256": "",
@@ -172,15 +244,45 @@ CONFIG: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("model", "record"), [(RawEvent, RAW), (Outcome, OUTCOME), (DomainConfig, CONFIG)]
+    ("model", "record"),
+    [(RawEvent, RAW), (Outcome, OUTCOME), (Alert, ALERT), (DomainConfig, CONFIG)],
 )
 def test_of_our_own_records_the_unknown_is_ignored_and_the_newer_refused(
-    model: type[RawEvent | Outcome | DomainConfig], record: dict[str, Any]
+    model: type[RawEvent | Outcome | Alert | DomainConfig], record: dict[str, Any]
 ) -> None:
     known = model.model_validate_json(orjson.dumps(record))
     assert model.model_validate_json(orjson.dumps(record | {"added": {"later": 1}})) == known
     with pytest.raises(ValidationError, match="schemaVersion"):
         model.model_validate_json(orjson.dumps(record | {"schemaVersion": SCHEMA_VERSION + 1}))
+
+
+@given(st.none() | texts, st.none() | texts)
+def test_an_alert_is_read_back_and_is_no_outcome(code: str | None, detail: str | None) -> None:
+    alert = Alert.model_validate(ALERT | {"code": code, "detail": detail})
+    record = alert.to_record()
+    assert (record.topic, record.key) == ("audit", b"dom")
+    assert Alert.model_validate_json(record.value or b"") == alert
+    assert orjson.loads(record.value or b"")["kind"] == "alert"
+    assert orjson.loads(orjson.dumps(OUTCOME))["kind"] == "outcome"
+    with pytest.raises(ValidationError, match="kind"):
+        Outcome.model_validate_json(record.value or b"")
+
+
+DAY_MS = 86_400_000
+alerts = st.tuples(
+    st.sampled_from(["dst_1", "dst_12"]),
+    st.sampled_from(["", "2", "rev"]),
+    st.integers(0, 2 * DAY_MS),
+)
+
+
+@given(alerts, alerts)
+def test_an_alert_has_one_name_a_day(
+    one: tuple[str, str, int], other: tuple[str, str, int]
+) -> None:
+    names = {alert_id(AlertKind.MISCONFIGURED, *alert) for alert in (one, other)}
+    days = {(destination, revision, at // DAY_MS) for destination, revision, at in (one, other)}
+    assert len(names) == len(days)
 
 
 def test_copies_of_an_event_share_a_key() -> None:

@@ -2,22 +2,50 @@
 
 import re
 
+import pytest
+
 from platforms.registry import PLATFORMS
-from schemas.topics import DOMAIN_CONFIGS, RAW_EVENTS, deliveries, retries, topic_table
+from schemas.topics import (
+    DAY_SECONDS,
+    DOMAIN_CONFIGS,
+    RAW_EVENTS,
+    RETRY_TIERS,
+    deliveries,
+    parked,
+    retries,
+    topic_table,
+    waiting,
+)
 
 TABLE = {row.name: row for row in topic_table(PLATFORMS)}
 STAGES = {"ingest", "streams", "sinks", "audit", "manage", "capistream"}
 
 
 def test_names_are_unique_and_fit_kafka() -> None:
-    assert len(TABLE) == len(topic_table(PLATFORMS)) == 5 + 2 * len(PLATFORMS)
-    assert all(re.fullmatch(r"[a-z.-]{1,100}", name) for name in TABLE)
+    assert len(TABLE) == len(topic_table(PLATFORMS)) == 5 + 5 * len(PLATFORMS)
+    assert all(re.fullmatch(r"[a-z.-]{1,90}[1-9]?", name) for name in TABLE)
 
 
-def test_every_platform_has_its_topics() -> None:
-    for slug in PLATFORMS:
-        assert TABLE[deliveries(slug)].partitions == 12
-        assert TABLE[retries(slug)].partitions == 6
+@pytest.mark.parametrize("slug", PLATFORMS)
+def test_every_platform_has_its_topics(slug: str) -> None:
+    assert TABLE[deliveries(slug)].partitions == 12
+    assert waiting(slug) == (retries(slug, 1), retries(slug, 2), retries(slug, 3), parked(slug))
+    assert len(RETRY_TIERS) == 3
+    for name in waiting(slug):
+        row = TABLE[name]
+        assert row.partitions == 3
+        assert row.producers == row.consumers == ("sinks",)
+        assert (row.key, row.value) == (TABLE[deliveries(slug)].key, TABLE[deliveries(slug)].value)
+
+
+@pytest.mark.parametrize("slug", PLATFORMS)
+def test_what_waits_is_kept_until_its_platform_would_not_take_it_any_more(slug: str) -> None:
+    most = PLATFORMS[slug].LIMITS.max_age_seconds
+    kept = TABLE[parked(slug)].retention_seconds
+    assert kept is not None
+    assert kept > most
+    for tier in RETRY_TIERS:
+        assert TABLE[retries(slug, tier)].retention_seconds == 14 * DAY_SECONDS
 
 
 def test_configurations_are_compacted_and_the_rest_is_kept_for_a_time() -> None:

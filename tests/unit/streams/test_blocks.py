@@ -91,6 +91,14 @@ def test_each_destination_gets_its_platforms_block_or_is_told_why_not() -> None:
     }
 
 
+def test_a_block_goes_out_under_the_test_code_of_its_destination() -> None:
+    shop = domain(destinations=[ROWS[0] | {"testEventCode": "TEST1"}, ROWS[1]])
+    received = raw_blocks({"meta": BLOCK, "tiktok": BLOCK})
+    records = fan_out(received, shop, PLATFORMS, source="raw-events-3-7", first=None, now_ms=1)
+    codes = [Delivery.from_headers(record.headers).test_event_code for record in records]
+    assert codes == ["TEST1", None]
+
+
 def test_a_block_that_alone_fills_a_request_is_skipped() -> None:
     room = META.LIMITS.max_payload_bytes - len(orjson.dumps({"x": ""}))
     for length, reasons in ((room, []), (room + 1, [Reason.OVERSIZE])):

@@ -90,7 +90,9 @@ def test_a_claim_is_of_one_domain_name_and_id() -> None:
 
 
 def test_a_claim_does_not_look_at_the_rest() -> None:
-    other = raw(RECEIVED_AT + 5, eventTime=1767225601, customEventName="x", userData={})
+    other = raw(
+        RECEIVED_AT + 5, eventTime=1767225601, customEventName="x", userData={}, testEventCode="T"
+    )
     assert claim_key(other) == claim_key(raw())
 
 
@@ -266,6 +268,26 @@ def test_a_delivery_carries_what_its_outcome_will_tell() -> None:
     assert record.key == b"dst_meta:o-1"
     assert (delivery.source, delivery.received_at) == ("raw-events-3-7", RECEIVED_AT)
     assert orjson.loads(record.value or b"")["event_id"] == "o-1"
+
+
+TESTED = domain(destinations=[ROWS[0] | {"testEventCode": "THEIRS"}, ROWS[1]])
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs"),
+    [
+        ("OWN", {"dst_meta": "OWN", "dst_tiktok": "OWN"}),
+        (None, {"dst_meta": "THEIRS", "dst_tiktok": None}),
+        (" ", {"dst_meta": "THEIRS", "dst_tiktok": None}),
+    ],
+)
+def test_the_events_own_test_code_goes_before_the_destinations(
+    own: str | None, theirs: dict[str, str | None]
+) -> None:
+    received = decode(orjson.dumps(envelope(testEventCode=own)))
+    records = fan_out(received, TESTED, PLATFORMS, source="raw-events-3-7", first=None, now_ms=1)
+    deliveries = [Delivery.from_headers(record.headers) for record in sent(records)]
+    assert {one.destination_id: one.test_event_code for one in deliveries} == theirs
 
 
 @pytest.mark.parametrize(
