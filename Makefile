@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-kafka check fmt lock bench clean
+.PHONY: help setup demo up test test-kafka chaos check fmt lock bench clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ test: setup  ## Run every test on the embedded stack.
 
 test-kafka: setup  ## Run the integration tests on Apache Kafka (Docker, or Java and Maven).
 	REQUIRE_KAFKA=1 $(BIN)/pytest tests/integration -p no:randomly
+
+chaos: setup  ## Let everything fail in turn under load, and account for every event.
+	$(BIN)/pytest tests/chaos -p no:randomly
 
 check: setup  ## Format, lint, types, import walls, dependencies.
 	$(BIN)/ruff format --check .

@@ -30,6 +30,8 @@ class Delivery:
     """The replay's id, when the event is driven again: then it is meant to be posted again."""
     not_before: int = 0
     """Unix milliseconds before which it is not to be sent; 0: it may be sent now."""
+    origins: tuple[str, ...] = ()
+    """Of what waited elsewhere: ``topic-partition-offset`` of the records that streams made of it."""
     test_event_code: str | None = None
     """The code under which it is posted, as it was routed; None when it is live."""
 
@@ -63,6 +65,8 @@ class Delivery:
             headers.append(("replay", self.replay.encode()))
         if self.not_before:
             headers.append(("not-before", b"%d" % self.not_before))
+        if self.origins:
+            headers.append(("origins", ",".join(self.origins).encode()))
         return headers
 
     @classmethod
@@ -90,6 +94,7 @@ class Delivery:
                 # Empty when it is live; older records have none.
                 test_event_code=found.get("test-event-code") or None,
                 not_before=number_header(found, "not-before") if "not-before" in found else 0,
+                origins=tuple(filter(None, found.get("origins", "").split(","))),
             )
         except KeyError as missing:
             raise ValueError(f"delivery header {missing} is missing") from None

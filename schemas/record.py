@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 Headers: TypeAlias = list[tuple[str, str | bytes | None]]
 """Kafka record headers as librdkafka wants them."""
+
+_MOST: Final = 10**18
+"""Numbers are below it, and so fit into 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,13 @@ def text_headers(headers: Iterable[tuple[str, bytes | str | None]] | None) -> Ma
 def number_header(headers: Mapping[str, str], name: str) -> int:
     """A header that is a decimal number.
 
-    Raises ``KeyError`` when it is missing, ``ValueError`` naming it when it is no number.
+    Raises ``KeyError`` when it is missing, ``ValueError`` naming it when it is no number, or one
+    that not every reader of JSON can hold.
     """
     try:
-        return int(headers[name])
+        number = int(headers[name])
     except ValueError:
         raise ValueError(f"header {name!r} is not a number") from None
+    if not -_MOST < number < _MOST:
+        raise ValueError(f"header {name!r} is not a number of ours")
+    return number

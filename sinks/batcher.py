@@ -32,6 +32,20 @@ class Pending:
     """``Delivery.name``: it is asked for several times, and worked out once."""
     told: OutcomeKind | None = None
     """The passing outcome that is on record already."""
+    copies: list[Position] = field(default_factory=list)
+    """Where else it lies, made again by streams: what becomes of it finishes these too."""
+    origins: tuple[str, ...] = ()
+    """Where it lay first, and where its copies did: by these the ledger knows it, wherever it has
+    waited since."""
+
+    def __post_init__(self) -> None:
+        """A delivery that has not waited elsewhere lies where it lay first."""
+        self.origins = self.origins or self.delivery.origins or (self.position.name,)
+
+    @property
+    def places(self) -> list[Position]:
+        """All records that are this delivery."""
+        return [self.position, *self.copies]
 
     @property
     def key(self) -> Key:

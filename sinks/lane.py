@@ -117,13 +117,22 @@ class Lane:
         self._wake.set()
 
     def _meet(self, known: Pending, again: Pending) -> None:
-        """What is here already has come once more."""
-        if self._tools.ours([known.position])[0]:
-            # A copy, which streams made again: it is not needed.
-            self._tools.record([Entry([], again.position, finishes=True)])
-        else:
-            # Its partition was given away and has come back: what becomes of it counts for this one.
-            known.position = again.position
+        """What is here already has come once more: a copy that streams made again, or the record
+        itself, whose partition was given away and has come back."""
+        known.copies.append(again.position)
+        known.origins = tuple(dict.fromkeys(known.origins + again.origins))
+        self._keep_ours(known)
+
+    def _keep_ours(self, pending: Pending) -> bool:
+        """Forget those of its records that are another process's by now; answers whether any is
+        left."""
+        places = pending.places
+        ours = [
+            one for one, is_ours in zip(places, self._tools.ours(places), strict=True) if is_ours
+        ]
+        if ours:
+            pending.position, *pending.copies = ours
+        return bool(ours)
 
     @property
     def waiting_bytes(self) -> int:
@@ -221,10 +230,12 @@ class Lane:
     def _without_lost(self, batch: list[Pending]) -> list[Pending]:
         """Leave what was given away meanwhile to the process that has it now."""
         ours = self._tools.ours([pending.position for pending in batch])
-        for pending, is_ours in zip(batch, ours, strict=True):
-            if not is_ours:
-                del self._here[pending.name]
-        return [pending for pending, is_ours in zip(batch, ours, strict=True) if is_ours]
+        if all(ours):
+            return batch
+        kept = [pending for pending in batch if self._keep_ours(pending)]
+        for name in {pending.name for pending in batch} - {pending.name for pending in kept}:
+            del self._here[name]
+        return kept
 
     def _without_expired(self, batch: list[Pending]) -> list[Pending]:
         """Let go what has become too old for the platform to take."""
@@ -380,6 +391,7 @@ class Lane:
         for pending, records in done:
             self._here.pop(pending.name, None)
             entries.append(Entry(records, pending.position, finishes=True))
+            entries += (Entry([], copy, finishes=True) for copy in pending.copies)
         self._tools.record(entries)
 
     def _let_go(
@@ -436,6 +448,7 @@ class Lane:
             tier = min(max(pending.delivery.attempt, long_enough), last)
             delivery = replace(
                 pending.delivery,
+                origins=pending.origins,
                 attempt=pending.delivery.attempt + 1,
                 not_before=clock.now_ms() + round(settings.retry_seconds[tier] * 1000),
             )
@@ -468,7 +481,7 @@ class Lane:
         settlement = settle(verdict)
         done = []
         for pending in batch:
-            later = replace(pending.delivery, not_before=not_before)
+            later = replace(pending.delivery, origins=pending.origins, not_before=not_before)
             records = [later.to_record(pending.payload, parked(self._platform.SLUG))]
             if pending.told is not OutcomeKind.PARKED:
                 records.append(self._outcome(_Decision(pending, verdict, settlement)))

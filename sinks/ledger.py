@@ -5,9 +5,9 @@ and the commit of the outcome, or the streams stage made the delivery again. The
 every request and written right after its answer. What lies between the two, a kill in just that
 moment, is the one window in which a delivery can be posted twice.
 
-Beside each delivery stands where the record lies that was worked. A record that finds itself there has
-come again, and lacks its outcome; one that finds another has been made again, and the other record
-has its outcome, or will have it.
+Beside each delivery stands where the record lay that was worked, before it waited anywhere. A record
+that finds itself there has come again, and lacks its outcome; one that finds another has been made
+again, and the other record has its outcome, or will have it.
 
 It is a cache in Redis. While Redis is away deliveries go out unasked: a repeat needs a second fault then,
 and platforms know the event id.
@@ -79,7 +79,7 @@ class Ledger:
             return
         sign = _TAKEN if taken else _NOT_TAKEN
         keys = [self._prefix + one.name for one in batch]
-        marks = [sign + one.position.name for one in batch]
+        marks = [sign + one.origins[0] for one in batch]
         try:
             await self._note(keys=keys, args=[self._kept_seconds, *marks])
         except RedisError as error:
@@ -97,6 +97,6 @@ class Ledger:
 def _known(mark: str | bytes | None, pending: Pending) -> Known:
     if not isinstance(mark, str):
         return Known.NOTHING
-    if mark[1:] != pending.position.name:
+    if mark[1:] not in pending.origins:
         return Known.COPY
     return Known.TAKEN if mark[0] == _TAKEN else Known.NOTHING

@@ -1,8 +1,12 @@
 """Hypothesis profiles: short while developing, repeatable in CI, long at night."""
 
 import os
+from typing import Final
 
 from hypothesis import settings
+
+collect_ignore: Final = ["chaos"]
+"""It takes minutes: run when it is named, as `make chaos` does."""
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)

@@ -85,6 +85,11 @@ def but(evidence: Evidence, *finals: FinalOutcome, **changes: Any) -> Evidence:
             id="second-copy-after-redis-was-emptied",
         ),
         pytest.param(
+            owed(tries=2, taken=2, meta="delivered"),
+            but(GOOD, second("meta", "delivered"), DELIVERED, emptied=[(3000, 3001)]),
+            id="second-copy-that-is-told-first",
+        ),
+        pytest.param(
             owed(tries=2, taken=2),
             but(TWO_COPIES, *TWO_COPIES.finals, told("meta", "duplicate", at=6000), emptied=[(3000, 3001)]),
             id="worked-again-after-redis-was-emptied",
@@ -114,6 +119,7 @@ def test_nothing_is_wrong(obligation: Obligation, evidence: Evidence) -> None:
 @pytest.mark.parametrize(
     ("breach", "obligation", "evidence"),
     [
+        pytest.param(Breach.LOST, owed(meta="delivered"), Evidence([]), id="without-a-trace"),
         pytest.param(Breach.LOST, owed(), but(GOOD, DELIVERED), id="at-one-destination"),
         pytest.param(Breach.LOST, owed(tries=2, taken=2), but(TWO_COPIES, *GOOD.finals, REPEATED[0]), id="of-one-copy"),
         pytest.param(Breach.LOST, owed(tries=2), but(TWO_COPIES, *GOOD.finals, REPEATED[0]), id="of-a-copy-that-was-not-answered"),

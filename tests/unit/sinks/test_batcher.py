@@ -84,12 +84,13 @@ def test_at_the_end_nothing_lingers() -> None:
 def test_what_was_tried_goes_first_again_and_does_not_linger_again() -> None:
     it = batcher(*(pending(n, 10) for n in range(4)))
     batch = it.take(10)
-    it.add(pending(4, 11))
+    for number in (4, 5, 6):
+        it.add(pending(number, 11))
     it.put_back(batch[:2])
     assert it.ready_at() == 10
-    assert numbers(it.take(11)) == [0, 1, 4]
-    it.add(pending(5, 12))
-    assert it.take(12) == []  # that one was never tried
+    assert numbers(it.take(11)) == [0, 1, 4, 5]
+    assert it.take(11) == []  # that one was never tried
+    assert it.ready_at() == 16
 
 
 def test_two_batches_that_come_back_are_both_ready() -> None:

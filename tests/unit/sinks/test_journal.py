@@ -63,6 +63,17 @@ async def test_what_is_finished_without_a_word_moves_the_partition() -> None:
     assert (it.written, it.log.committed) == ([], {ONE: Progress(1, "")})
 
 
+async def test_how_far_a_partition_is_is_said_once() -> None:
+    it = Bench()
+    it.finish(it.take(0))
+    await it.journal.flush()
+    it.log.committed.clear()
+    position = it.take(1)
+    it.journal.add([Entry([record(position)], position, finishes=False)])
+    await it.journal.flush()
+    assert it.log.committed == {}
+
+
 async def test_without_news_nothing_is_committed() -> None:
     it = Bench()
     it.journal.add([])
@@ -193,6 +204,7 @@ async def test_a_commit_under_way_is_brought_to_its_end(gated: tuple[Bench, Gate
         log.gate.set()
         await closing
     assert it.written == ["deliveries.meta-0-0", "deliveries.meta-0-1"]
+    assert log.commits == 2
     assert it.log.committed == {ONE: Progress(2, "")}
     assert not log.started
 

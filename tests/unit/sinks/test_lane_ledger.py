@@ -53,6 +53,43 @@ async def test_a_copy_elsewhere_has_no_outcome_of_its_own(sink: Sink) -> None:
     assert sink.log.committed["deliveries.meta", 0].offset == 8
 
 
+@pytest.mark.parametrize("offsets", [(0, 7), (7, 0)])
+async def test_a_record_and_its_copy_that_come_again_together_have_one_outcome(
+    sink: Sink, offsets: tuple[int, int]
+) -> None:
+    """Whichever comes first: the other one must not be taken for the one that is answered for."""
+    delivery = await delivered(sink)
+    lane = sink.lane("meta")
+    for offset in offsets:
+        lane.add(sink.read(delivery, offset=offset))
+    await sink.until_done()
+    assert sink.told() == [("e-1", "delivered")]
+    assert await sink.accepted("meta") == ["e-1"]
+    assert sink.tracker.unfinished == 0
+
+
+@pytest.mark.parametrize("step", ["expired_token", "throttle"])
+async def test_what_was_taken_and_has_to_wait_when_it_comes_again_gets_its_outcome_later(
+    sink: Sink, step: str
+) -> None:
+    """It waits unasked, in another topic; there it is still the record that was taken."""
+    delivery = await delivered(sink)
+    await sink.script(
+        "meta", {"kind": step, "times": 1} | ({"retry_after": 45.0} if step == "throttle" else {})
+    )
+    lane = sink.lane("meta")
+    lane.add(sink.pending("meta", "e-2"))
+    await sink.until_done()
+    lane.add(sink.read(delivery, offset=0))
+    await sink.until_done()
+    ((_, waiting),) = [one for one in sink.elsewhere if one[1].event_id == "e-1"]
+    sink.clock.ms += DAY_MS
+    sink.lane("meta").add(sink.read(waiting, offset=9))
+    await sink.until_done()
+    assert [kind for name, kind in sink.told() if name == "e-1"][-1] == "delivered"
+    assert await sink.accepted("meta") == ["e-1"]
+
+
 async def test_a_copy_that_is_too_old_by_now_does_not_take_the_word_back(sink: Sink) -> None:
     delivery = await delivered(sink)
     sink.clock.ms += 8 * DAY_MS

@@ -35,7 +35,7 @@ async def test_of_what_was_never_worked_nothing_is_known(ledger: Ledger) -> None
 @pytest.mark.parametrize("taken", [True, False])
 async def test_a_record_finds_itself_and_a_copy_the_other(ledger: Ledger, taken: bool) -> None:
     await ledger.note([pending(0), pending(1)], taken=taken)
-    copy = dataclasses.replace(pending(1), position=ELSEWHERE)
+    copy = dataclasses.replace(pending(1), position=ELSEWHERE, origins=())
     same = Known.TAKEN if taken else Known.NOTHING
     assert await ledger.ask([pending(0), copy, pending(2)]) == [same, Known.COPY, Known.NOTHING]
 

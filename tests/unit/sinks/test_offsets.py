@@ -179,7 +179,9 @@ def test_a_text_of_somebody_else_counts_as_none(text: str) -> None:
     assert tracker.take(ONE, 3) is not None
 
 
-@pytest.mark.parametrize("text", ["", "done", "done:", "done:?", "done:é", "done:AAA", "admin"])
+@pytest.mark.parametrize(
+    "text", ["", "done", "done:", "done:?", "done:é", "done:AAA", "done:?AQ==", "admin"]
+)
 def test_a_text_that_is_broken_counts_as_none(text: str) -> None:
     assert decode_beyond(0, text) == set()
 

@@ -36,6 +36,13 @@ def test_a_release_lets_go_what_was_parked_until_then() -> None:
     assert it.delay_ms(parked_after, now, is_parked=True) == PARKED_MS
 
 
+def test_the_clocks_of_two_processes_may_be_a_little_apart() -> None:
+    it = waiting()
+    it.release("meta", NOW)
+    assert it.delay_ms(due(NOW + PARKED_MS + 1_900), NOW, is_parked=True) == 0
+    assert it.delay_ms(due(NOW + PARKED_MS + 2_100), NOW, is_parked=True) > 0
+
+
 def test_a_release_is_for_one_platform_and_for_what_is_parked() -> None:
     it = waiting()
     it.release("meta", NOW)
