@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-MODULES = ("road", "gateway", "streams")
+MODULES = ("road", "gateway", "streams", "sinks")
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -76,10 +77,17 @@ def test_the_process_after_one_that_was_killed_has_its_name(tmp_path: Path, take
 
 
 def test_processes_that_start_together_agree_on_the_directory(tmp_path: Path, take: Take) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        slots = list(pool.map(lambda _: take(tmp_path, "sinks"), range(16)))
-    assert len({slot.name for slot in slots}) == 16
-    assert len({slot.name.rpartition("-")[0] for slot in slots}) == 1
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(30):
+            directory, together = tmp_path / str(number), Barrier(4)
+
+            def start(directory: Path = directory, together: Barrier = together) -> str:
+                together.wait(5)
+                return take(directory, "sinks").name
+
+            names = [future.result() for future in [pool.submit(start) for _ in range(4)]]
+            assert len(set(names)) == 4
+            assert len({name.rpartition("-")[0] for name in names}) == 1
 
 
 def test_a_directory_whose_name_was_never_written_gets_one(tmp_path: Path, take: Take) -> None:

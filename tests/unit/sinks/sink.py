@@ -111,6 +111,7 @@ class Sink:
     """The test code that the destination has now."""
     failure: CapistreamError | None = None
     is_crowded: bool = False
+    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
     log: Log = field(default_factory=Log)
     tracker: OffsetTracker = field(default_factory=OffsetTracker)
     failures: list[BaseException] = field(default_factory=list)
@@ -130,7 +131,7 @@ class Sink:
             client=self.client,
             ledger=self.ledger,
             dice=lambda: 0.5,
-            room=asyncio.Semaphore(64),
+            room=self.room,
             is_crowded=lambda: self.is_crowded,
             ours=self.tracker.ours,
             record=self.journal.add,

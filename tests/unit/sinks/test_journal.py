@@ -185,6 +185,8 @@ async def test_it_waits_between_two_commits(gated: tuple[Bench, GatedLog]) -> No
             it.finish(it.take(offset))
             while len(clock.slept) <= offset:
                 await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
     assert clock.slept == [0.25] * 3
     assert log.commits == 3
     running.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from platforms.base import Fate, Platform, Request, Response, Verdict
 from platforms.registry import PLATFORMS
@@ -17,7 +19,7 @@ from runtime.settings import RedisSettings
 from schemas.delivery import Delivery
 from schemas.topics import deliveries, parked, retries
 from sinks.client import PlatformClient
-from sinks.lane import Lane
+from sinks.lane import DestinationGoneError, Lane
 from tests.unit.runtime.clocks import JumpingClock, StandingClock
 from tests.unit.sandbox.samples import SAMPLES
 from tests.unit.sinks.sink import NOW_MS, Sink, running_sink, standing
@@ -173,6 +175,20 @@ async def test_no_more_requests_are_under_way_than_are_allowed(
     await sink.until_done()
     assert sink.gate.most == 3
     assert await sink.requests() == 10
+
+
+async def test_all_lanes_together_have_so_many_requests_under_way(sink: Sink) -> None:
+    sink.room = asyncio.Semaphore(2)
+    slugs = ("meta", "tiktok", "reddit", "snackvideo")
+    for slug in slugs:
+        await sink.script(slug, {"kind": "slow", "seconds": 1.0})
+        sink.lane(slug).add(sink.pending(slug, "e-1"))
+    await sink.until(lambda: sink.gate.waiting == 2)
+    await asyncio.sleep(0.05)
+    sink.gate.open()
+    await sink.until_done()
+    assert sink.gate.most == 2
+    assert sink.told() == [("e-1", "delivered")] * 4
 
 
 @pytest.mark.parametrize("code", [None, "TEST9"])
@@ -369,6 +385,22 @@ async def test_next_to_a_wrong_token_nobody_is_forgotten_either(sink: Sink) -> N
         f"e-{number}" for number in range(4)
     ]
     assert {topic for topic, _ in sink.elsewhere} == {parked("meta")}
+
+
+async def test_a_destination_that_is_removed_under_a_probe_is_looked_at_again(sink: Sink) -> None:
+    class Leaving(Frank):
+        @override
+        def read(self, response: Response, batch_size: int) -> list[Verdict]:
+            if len(self.answers) == 1:
+                sink.failure = DestinationGoneError("The destination was removed.")
+            return super().read(response, batch_size)
+
+    whole = [Verdict(Fate.REFUSED_BATCH)] * 4
+    half = [Verdict(Fate.THROTTLED, retry_after_seconds=0)] * 2
+    await add_each(sink, sink.lane(cast("Platform", Leaving([whole, half]))), 4)
+    assert Counter(told for told in sink.told() if told[1] != "retrying") == Counter(
+        (f"e-{number}", "rejected") for number in range(4)
+    )
 
 
 async def test_a_mistake_of_ours_is_waited_out_like_a_failure(

@@ -123,7 +123,8 @@ async def test_a_wrong_token_parks_everything_with_one_outcome_each_and_one_aler
     (alert,) = sink.alerts
     assert (alert.alert, alert.destination_id, alert.domain_id) == ("misconfigured", "dst", "dom")
     assert (alert.platform, alert.at) == ("snackvideo", NOW_MS)
-    assert alert.code == sink.outcomes[0].code is not None
+    assert alert.code is not None
+    assert {outcome.code for outcome in sink.outcomes} == {alert.code}
 
 
 async def test_whatever_comes_after_it_is_parked_without_a_request(sink: Sink) -> None:
@@ -330,6 +331,23 @@ async def test_while_the_partitions_move_nothing_new_begins(
     assert len(sink.told()) == 5
 
 
+async def test_what_had_no_room_yet_does_not_begin_while_the_partitions_move(sink: Sink) -> None:
+    sink.room = asyncio.Semaphore(1)
+    await sink.script("tiktok", {"kind": "slow", "seconds": 1.0})
+    busy, waiting = sink.lane("tiktok"), sink.lane("meta")
+    busy.add(sink.pending("tiktok", "e-1"))
+    await sink.until(lambda: sink.gate.waiting == 1)
+    waiting.add(sink.pending("meta", "e-2"))
+    await asyncio.sleep(0.01)
+    (under_way,) = waiting.hand_over()
+    sink.gate.open()
+    await under_way
+    assert await sink.accepted("meta") == []
+    waiting.take_over()  # and its partition has stayed here
+    await sink.until_done()
+    assert sorted(sink.told()) == [("e-1", "delivered"), ("e-2", "delivered")]
+
+
 async def test_what_comes_back_while_the_partitions_move_is_left_alone(
     sink: Sink, clock: JumpingClock
 ) -> None:
@@ -346,6 +364,7 @@ async def test_what_comes_back_while_the_partitions_move_is_left_alone(
     await asyncio.wait(under_way)
     await asyncio.sleep(0.02)
     assert clock.slept == []
+    assert lane.hand_over() == set()
     assert await sink.requests() == 1
     await sink.behave()
     sink.come_back()
