@@ -88,14 +88,9 @@ class Breaker:
             self._failures = max(self._failures, self._limit - 1)
         self.failed(permit, now, asked_seconds)
 
-    def misconfigured(self, now: float, seconds: float) -> bool:
-        """Token or account is wrong: wait for a change of the configuration, or so many seconds.
-
-        Answers whether that is news.
-        """
-        is_news = self.state is not State.MISCONFIGURED
+    def misconfigured(self, now: float, seconds: float) -> None:
+        """Token or account is wrong: wait for a change of the configuration, or so many seconds."""
         self._turned(State.MISCONFIGURED, self._failures, now + seconds)
-        return is_news
 
     def hold(self, until: float) -> None:
         """Send nothing before ``until`` (monotonic seconds), though all is well."""

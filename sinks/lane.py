@@ -90,6 +90,8 @@ class Lane:
         self._queue = Batcher(platform.LIMITS, settings.linger_seconds)
         self._breaker = Breaker(backoff, settings.failures_until_open)
         self._revision: str | None = None
+        self._alerted: str | None = None
+        """Which alert was raised last."""
         self._here: dict[str, Pending] = {}
         """What is queued or under way, by its name."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,10 +106,6 @@ class Lane:
         known = self._here.get(pending.name)
         if known is not None:
             self._meet(known, pending)
-            return
-        now = self._tools.clock.monotonic()
-        if self._breaker.state is State.MISCONFIGURED and now < self._breaker.held_until:
-            self._park([pending])
             return
         if pending.told is OutcomeKind.PARKED and self._revision is None:
             # Nothing is known of the destination here but that it did not work: ask carefully.
@@ -466,11 +464,8 @@ class Lane:
             self._queue.put_back([one.pending for one in decisions])
             return
         clock = self._tools.clock
-        is_news = self._breaker.misconfigured(
-            clock.monotonic(), self._tools.settings.parked_seconds
-        )
-        if is_news:
-            self._raise_alert(decisions[0], revision)
+        self._breaker.misconfigured(clock.monotonic(), self._tools.settings.parked_seconds)
+        self._raise_alert(decisions[0], revision)
         waiting = [one.pending for one in decisions]
         waiting += self._queue.give_up(clock.monotonic())
         self._park(waiting, decisions[0].verdict)
@@ -489,6 +484,7 @@ class Lane:
         self._done(done)
 
     def _raise_alert(self, decision: _Decision, revision: str | None) -> None:
+        """Once for the same trouble, and once more on each day that it lasts."""
         delivery, at = decision.pending.delivery, self._tools.clock.now_ms()
         alert = Alert(
             alertId=alert_id(AlertKind.MISCONFIGURED, delivery.destination_id, revision or "", at),
@@ -500,6 +496,9 @@ class Lane:
             detail=decision.verdict.detail,
             at=at,
         )
+        if alert.alert_id == self._alerted:
+            return
+        self._alerted = alert.alert_id
         log.warning(
             "A destination has to be mended; its deliveries are parked.",
             destination=delivery.destination_id,

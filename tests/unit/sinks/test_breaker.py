@@ -240,22 +240,24 @@ def test_the_longest_wait_that_was_asked_for_counts() -> None:
     assert it.held_until == 90
 
 
-def test_a_wrong_token_is_news_once() -> None:
+def test_a_wrong_token_opens_it_whatever_else_is_under_way() -> None:
     it = breaker()
     permits = [it.begin() for _ in range(3)]
-    assert [it.misconfigured(0, 3600) for _ in permits] == [True, False, False]
+    for _ in permits:
+        it.misconfigured(0, 3600)
     for permit in permits:
         it.succeeded(permit)  # too late to say that all is well
     assert it.state is State.MISCONFIGURED
     assert (it.room(3599, FREE), it.room(3600, FREE)) == (0, 1)
 
 
-def test_after_it_was_mended_a_wrong_token_is_news_again() -> None:
+def test_after_it_was_mended_it_is_closed_and_may_open_again() -> None:
     it = breaker()
     it.misconfigured(0, 3600)
     it.reset()
     assert (it.state, it.room(0, FREE)) == (State.WORKING, FREE)
-    assert it.misconfigured(0, 3600)
+    it.misconfigured(0, 3600)
+    assert it.room(0, FREE) == 0
 
 
 def test_what_was_begun_before_a_reset_says_nothing_of_now() -> None:

@@ -10,7 +10,7 @@ from schemas.outcome import OutcomeKind
 from schemas.topics import parked, retries
 from sinks.lane import DestinationGoneError
 from tests.unit.runtime.clocks import JumpingClock, StandingClock
-from tests.unit.sinks.sink import EXPIRED, NOW_MS, TOKEN, Sink, standing
+from tests.unit.sinks.sink import DAY_MS, EXPIRED, NOW_MS, TOKEN, Sink, standing
 
 TIERS_SECONDS = (60, 600, 3600)
 PARKED_MS = 3_600_000
@@ -136,6 +136,19 @@ async def test_whatever_comes_after_it_is_parked_without_a_request(sink: Sink) -
     assert sink.told() == [(f"e-{number}", "parked") for number in range(1, 5)]
     assert await sink.requests() == 1
     assert len(sink.alerts) == 1
+
+
+async def test_trouble_that_lasts_is_told_again_on_the_next_day(sink: Sink) -> None:
+    sink.token = EXPIRED
+    lane = await sink.deliver("meta", "e-1")
+    sink.clock.ms += PARKED_MS
+    lane.add(sink.pending("meta", "e-2"))
+    await sink.until_done()
+    assert (await sink.requests(), len(sink.alerts)) == (2, 1)
+    sink.clock.ms += DAY_MS
+    lane.add(sink.pending("meta", "e-3"))
+    await sink.until_done()
+    assert (await sink.requests(), len({alert.alert_id for alert in sink.alerts})) == (3, 2)
 
 
 async def test_new_credentials_let_everything_go_on(sink: Sink) -> None:
