@@ -28,10 +28,15 @@ from runtime.settings import LogSettings, SinksSettings
 from schemas.outcome import OutcomeKind
 
 AT_ONCE: Final[int] = SinksSettings().requests_per_destination
-"""Requests of the bare client with full batches: as many as ours."""
-SINGLES_AT_ONCE: Final = 64
-SINGLES_SHARE: Final = 0.1
+"""Requests of the bare client: as many as ours."""
+MANY_AT_ONCE: Final = 64
+"""The same of one that tries to make up for one event in each."""
+SINGLES_SHARE: Final = 0.01
+MANY_SHARE: Final = 0.1
 """Of the events that the others get: a slow one takes as long with fewer."""
+PLATFORM_SECONDS: Final = 0.05
+"""What a platform takes for a request besides its work: the way there and back, at the least. All who
+post pay it; on a loopback without it a request would cost nothing."""
 BAD_IN_A_BATCH: Final = (1, 3, 10)
 
 
@@ -149,13 +154,13 @@ async def extra_requests(run: Run, bad: int, dice: random.Random) -> int:
 
 async def split_to_singles(bed: Bed, bad: int) -> int:
     """The same for a client that sends each event of a refused batch alone."""
-    found = await _bare_client(bed, events=FULL, at_once=SINGLES_AT_ONCE, bad=bad)
+    found = await _bare_client(bed, events=FULL, at_once=MANY_AT_ONCE, bad=bad)
     return int(found["requests"]) - 1
 
 
 async def post_in_turn(bed: Bed, run: Run, size: Size) -> list[Round]:
-    """Everybody, round by round."""
-    singles = round(size.deliveries * SINGLES_SHARE)
+    """Everybody, round by round, at a platform that takes its time."""
+    await bed.script(POSTED, kind="slow", seconds=PLATFORM_SECONDS)
     measured = []
     for number in range(size.rounds):
         _tell(f"round {number + 1} of {size.rounds}")
@@ -166,10 +171,20 @@ async def post_in_turn(bed: Bed, run: Run, size: Size) -> list[Round]:
                 ),
                 "ours": await post_ours(run, size.deliveries),
                 "single": await post_bare(
-                    bed, events=singles, in_request=1, at_once=SINGLES_AT_ONCE
+                    bed,
+                    events=round(size.deliveries * SINGLES_SHARE),
+                    in_request=1,
+                    at_once=AT_ONCE,
+                ),
+                "single, 64 at once": await post_bare(
+                    bed,
+                    events=round(size.deliveries * MANY_SHARE),
+                    in_request=1,
+                    at_once=MANY_AT_ONCE,
                 ),
             }
         )
+    await bed.behave()
     return measured
 
 
@@ -197,6 +212,7 @@ def ratios_of(rounds: Sequence[Round]) -> dict[str, float]:
     ratios: dict[str, Callable[[Round], float]] = {
         "ours_vs_limit": lambda r: r["ours"].per_second / r["limit"].per_second,
         "ours_vs_single": lambda r: r["ours"].per_second / r["single"].per_second,
+        "ours_vs_single_64": lambda r: r["ours"].per_second / r["single, 64 at once"].per_second,
         "ours_cpu_vs_limit": lambda r: r["ours"].cpu_us / r["limit"].cpu_us,
         "single_cpu_vs_ours": lambda r: r["single"].cpu_us / r["ours"].cpu_us,
     }
@@ -254,9 +270,9 @@ def _print_tables(found: dict[str, Any]) -> None:
     figures = dict(found["figures"])
     third = figures.pop("third_seconds")
     columns = list(figures["ours"])
-    print(f"{'':<10} " + "  ".join(f"{name:>27}" for name in columns))
+    print(f"{'':<18} " + "  ".join(f"{name:>27}" for name in columns))
     for name, row in figures.items():
-        print(f"{name:<10} " + "  ".join(f"{row[column]:>27,}" for column in columns))
+        print(f"{name:<18} " + "  ".join(f"{row[column]:>27,}" for column in columns))
     print("\nseconds from receipt to outcome, of the destination that has no trouble")
     for name, value in third.items():
         print(f"  {name:<36} {value:>10}")

@@ -97,7 +97,8 @@ class Watch:
     def told(self, phase: str, platform: str) -> list[Seen]:
         """What there is on audit of a phase's deliveries to a platform."""
         prefix = _event_id(phase, platform, "")
-        return [seen for event_id, seen in self._seen.items() if event_id.startswith(prefix)]
+        seen_so_far = self._seen.copy()  # the thread goes on
+        return [seen for event_id, seen in seen_so_far.items() if event_id.startswith(prefix)]
 
     async def phase(self, name: str, seconds: float) -> list[float]:
         """Feed for so many seconds and wait for the third's outcomes; answers how long each took."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka.admin import (
@@ -85,10 +85,7 @@ class ConsumedRecord:
             offset=message.offset() or 0,
             key=_bytes(message.key()),
             value=_bytes(message.value()),
-            headers=tuple(
-                (name, _bytes(value))
-                for name, value in (pairs.items() if isinstance(pairs, dict) else pairs)
-            ),
+            headers=tuple(cast("Iterable[tuple[str, bytes | None]]", pairs)),
             timestamp_ms=max(0, message.timestamp()[1]),
         )
 

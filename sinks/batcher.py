@@ -129,15 +129,17 @@ class Batcher:
         return min(moments, default=None)
 
     def give_up(self, now: float, waited_seconds: float = 0.0) -> list[Pending]:
-        """Take out all that was read so many seconds ago, or longer."""
-        waiting = [pending for queue in self._queues.values() for pending in queue.items]
-        self._queues.clear()
+        """Take out what was read so many seconds ago, or longer, up to the first that was not: what
+        waits lies nearly in the order in which it was read."""
         given_up = []
-        for pending in waiting:
-            if pending.taken_at + waited_seconds <= now:
+        for key, queue in list(self._queues.items()):
+            while queue.items and queue.items[0].taken_at + waited_seconds <= now:
+                pending = queue.items.popleft()
+                queue.size -= pending.size
+                queue.tried = max(0, queue.tried - 1)
                 given_up.append(pending)
-            else:
-                self.add(pending)
+            if not queue.items:
+                del self._queues[key]
         return given_up
 
     def _is_ready(self, queue: _Queue, now: float, at_once: bool) -> bool:  # noqa: FBT001

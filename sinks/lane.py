@@ -511,13 +511,13 @@ class Lane:
     def _outcome(self, one: _Decision) -> Record:
         if one.settlement.outcome is None:
             raise AssertionError(f"nothing to say of {one.verdict.fate}")
-        return one.pending.delivery.outcome(
+        return one.pending.delivery.outcome_record(
             one.settlement.outcome,
             at=self._tools.clock.now_ms(),
             reason=one.settlement.reason,
             code=one.verdict.code,
             detail=one.verdict.detail,
-        ).to_record()
+        )
 
 
 def _dead_letter(one: _Decision) -> DeadLetter:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from platforms.base import Fate, Verdict
 from schemas.outcome import OutcomeKind, Reason
@@ -34,8 +35,14 @@ class Settlement:
 
 
 def settle(verdict: Verdict) -> Settlement:
-    """The table of fates (docs/adr/0004)."""
-    match verdict.fate:
+    """What a verdict leads to, by the table of fates."""
+    return _settlement(verdict.fate)
+
+
+@cache
+def _settlement(fate: Fate) -> Settlement:
+    """The table (docs/adr/0004)."""
+    match fate:
         case Fate.DELIVERED:
             return Settlement(Next.FINISH, OutcomeKind.DELIVERED)
         case Fate.REJECTED:

@@ -154,16 +154,16 @@ def _nowhere(
 
 
 def _duplicate(delivery: Delivery, first: str, now_ms: int) -> Record:
-    return delivery.outcome(
+    return delivery.outcome_record(
         OutcomeKind.DUPLICATE,
         at=now_ms,
         reason=Reason.SAME_EVENT_ID,
         detail="An event with this id and name was accepted before, and is the one that counts.",
         first_source=first,
-    ).to_record()
+    )
 
 
 def _skipped(delivery: Delivery, skip: Skip, now_ms: int) -> Record:
-    return delivery.outcome(
+    return delivery.outcome_record(
         OutcomeKind.SKIPPED, at=now_ms, reason=skip.reason, detail=skip.detail
-    ).to_record()
+    )

@@ -45,6 +45,7 @@ def _round(*, ours: float, limit: float = 20_000.0, cpu: float = 50.0) -> Round:
         "limit": posted(limit, 1.0, 10),
         "ours": posted(ours, cpu, 10),
         "single": posted(2_000.0, 120.0, 10_000),
+        "single, 64 at once": posted(4_000.0, 120.0, 10_000),
     }
 
 
@@ -54,6 +55,7 @@ def test_ratios_are_taken_within_a_round() -> None:
     ratios = ratios_of(rounds)
     assert ratios["ours_vs_limit"] == 0.4
     assert ratios["ours_vs_single"] == 2.25
+    assert ratios["ours_vs_single_64"] == 1.12
     assert ratios["ours_cpu_vs_limit"] == 50.0
     assert ratios["single_cpu_vs_ours"] == 2.4
 
