@@ -169,7 +169,9 @@ def read(response: Response, batch_size: int) -> list[Verdict]:
     if isinstance(error, dict):
         return _read_error(error, response, batch_size)
     if response.status == 200 and body.get("events_received") == batch_size:
-        return answers.every(batch_size, Verdict(Fate.DELIVERED))
+        # A good answer, too, may say that it was the last one for a while.
+        wait = _wait_seconds(response)
+        return answers.every(batch_size, Verdict(Fate.DELIVERED, retry_after_seconds=wait))
     return answers.by_status(response, batch_size)
 
 

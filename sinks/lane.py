@@ -357,8 +357,9 @@ class Lane:
             self._retry_later([one.pending for one in later], told=later)
         else:
             breaker.succeeded(permit)
-            if asked is not None:
-                breaker.hold(now + asked)
+            if asked:
+                # Taken, and the last for a while.
+                breaker.throttled(breaker.begin(), now, asked)
 
     def _try_again(self, decisions: Sequence[_Decision]) -> None:
         """Here, and soon; it is on record once that they have to wait."""

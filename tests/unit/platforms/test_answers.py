@@ -174,6 +174,8 @@ def test_metas_minutes_become_seconds(usage: str, seconds: float | None) -> None
     headers = {"x-business-use-case-usage": usage}
     verdict = meta.read(Response(400, b'{"error":{"code":17}}', headers), 1)[0]
     assert verdict.retry_after_seconds == seconds
+    taken = meta.read(Response(200, b'{"events_received":1}', headers), 1)[0]
+    assert (taken.fate, taken.retry_after_seconds) == (Fate.DELIVERED, seconds)
 
 
 @pytest.mark.parametrize(

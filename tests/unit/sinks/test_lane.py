@@ -368,6 +368,17 @@ async def test_where_some_are_taken_the_others_wait_by_themselves(sink: Sink) ->
     assert sink.clock.slept == []
 
 
+async def test_what_was_taken_may_have_been_the_last_for_a_while(sink: Sink) -> None:
+    """Meta tells so in a header of its good answers."""
+    full = [[Verdict(Fate.DELIVERED, retry_after_seconds=7)], [Verdict(Fate.DELIVERED)]]
+    lane = sink.lane(cast("Platform", Frank(full)))
+    await add_each(sink, lane, 1)
+    lane.add(sink.pending("meta", "e-1"))
+    await sink.until_done()
+    assert sink.told() == [("e-0", "delivered"), ("e-1", "delivered")]
+    assert sink.clock.slept == [7]
+
+
 async def test_of_an_answer_of_any_mixture_nobody_is_forgotten(sink: Sink) -> None:
     lane = sink.lane(
         frank([Fate.RETRYABLE, Fate.THROTTLED, Fate.REFUSED_BATCH], [Fate.DELIVERED] * 3)
