@@ -249,7 +249,8 @@ def shop_here(known: Client) -> list[str]:
         visit("whole"),
         visit("filled-in", **plain, userData={"email": EMAIL.upper(), "kwaiClickId": "filled-in"}),
         *(visit(f"refuse-at-{slug}-1") for slug in PLATFORMS),
-        visit("no-consent", consent={"marketing": False}),
+        # An order of its own: whoever refuses in the name of an order refuses for all of it.
+        visit("no-consent", consent={"marketing": False}, customData={"orderId": "T-2"}),
         visit("old", eventTime=int(time.time()) - 40 * 86400),
     ]
     assert known.post("/v1/events", {"events": good}) == 200
