@@ -153,25 +153,21 @@ class Outflow:
 
     def until_final(self, platform: str, within: float) -> dict[str, list[str]]:
         """Wait until every delivery to a platform has a final outcome."""
-        wanted = set(self.sent[platform])
-
-        def missing() -> int:
-            fates = self.fates(platform)
-            return len(wanted - {one for one, told in fates.items() if FINAL & set(told)})
-
-        eventually(missing, within=within, until=lambda count: count == 0)
-        return self.fates(platform)
+        return self._until_any(platform, FINAL, within)
 
     def until_told(self, platform: str, outcome: str, within: float) -> dict[str, list[str]]:
         """Wait until every delivery to a platform has this outcome."""
+        return self._until_any(platform, {outcome}, within)
+
+    def _until_any(self, platform: str, kinds: set[str], within: float) -> dict[str, list[str]]:
         fates: dict[str, list[str]] = {}
 
-        def missing() -> list[str]:
+        def missing() -> int:
             fates.update(self.fates(platform))
-            told = {one for one, kinds in fates.items() if outcome in kinds}
-            return sorted(set(self.sent[platform]) - told)
+            told = {one for one, outcomes in fates.items() if kinds & set(outcomes)}
+            return len(set(self.sent[platform]) - told)
 
-        eventually(lambda: len(missing()), within=within, until=lambda count: count == 0)
+        eventually(missing, within=within, until=lambda count: count == 0)
         return fates
 
     def letters(self) -> list[Any]:
