@@ -1,8 +1,7 @@
 """Kafka clients: what they share, consuming, and the topics' administration."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final, Self, cast
+from typing import Any, Final, NamedTuple, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka.admin import (
@@ -62,8 +61,7 @@ def consumer_config(settings: KafkaSettings, group: str) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class ConsumedRecord:
+class ConsumedRecord(NamedTuple):
     """One record as it was read, in bytes."""
 
     topic: str
@@ -77,21 +75,17 @@ class ConsumedRecord:
 
     @classmethod
     def of(cls, message: Message) -> Self:
-        """librdkafka types all of this loosely; in a consumed record it is bytes."""
-        pairs = message.headers() or ()
+        """librdkafka types a message loosely; one that was consumed holds just these types."""
+        read: Any = message
         return cls(
-            topic=message.topic() or "",
-            partition=message.partition() or 0,
-            offset=message.offset() or 0,
-            key=_bytes(message.key()),
-            value=_bytes(message.value()),
-            headers=tuple(cast("Iterable[tuple[str, bytes | None]]", pairs)),
-            timestamp_ms=max(0, message.timestamp()[1]),
+            topic=read.topic(),
+            partition=read.partition(),
+            offset=read.offset(),
+            key=read.key(),
+            value=read.value(),
+            headers=tuple(read.headers() or ()),
+            timestamp_ms=max(0, read.timestamp()[1]),
         )
-
-
-def _bytes(value: Any) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value
 
 
 def read_all(

@@ -1,19 +1,17 @@
 """One event for one destination: the headers of ``deliveries.<platform>``."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import orjson
 
-from schemas.outcome import Outcome, OutcomeKind, Reason, outcome_id
-from schemas.record import Headers, Record, number_header, text_headers
+from schemas.outcome import OutcomeKind, Reason, outcome_id
+from schemas.record import Headers, Record, number_header, text_of
 from schemas.topics import AUDIT, deliveries
 from schemas.wire import SCHEMA_VERSION
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """All we know of a delivery besides its payload: the headers of ``deliveries.<platform>``."""
 
     domain_id: str
@@ -75,26 +73,27 @@ class Delivery:
 
         Raises ``ValueError`` naming the header that is missing or malformed.
         """
-        found = text_headers(headers)
+        found = dict(headers or ())
         try:
             if number_header(found, "schema-version") > SCHEMA_VERSION:
-                raise ValueError(f"schema-version {found['schema-version']} is newer than ours")
+                newer = text_of(found["schema-version"])
+                raise ValueError(f"schema-version {newer} is newer than ours")
             return cls(
-                domain_id=found["domain"],
-                destination_id=found["destination"],
-                platform=found["platform"],
-                event_id=found["event-id"],
-                event_name=found["event-name"],
+                domain_id=text_of(found["domain"]),
+                destination_id=text_of(found["destination"]),
+                platform=text_of(found["platform"]),
+                event_id=text_of(found["event-id"]),
+                event_name=text_of(found["event-name"]),
                 event_time=number_header(found, "event-time"),
                 received_at=number_header(found, "received-at"),
-                source=found["source"],
+                source=text_of(found["source"]),
                 attempt=number_header(found, "attempt"),
-                dispatch_key=found.get("dispatch-key"),
-                replay=found.get("replay"),
-                # Empty when it is live; older records have none.
-                test_event_code=found.get("test-event-code") or None,
+                dispatch_key=text_of(found["dispatch-key"]) if "dispatch-key" in found else None,
+                replay=text_of(found["replay"]) if "replay" in found else None,
                 not_before=number_header(found, "not-before") if "not-before" in found else 0,
-                origins=tuple(filter(None, found.get("origins", "").split(","))),
+                origins=_names(found["origins"]) if "origins" in found else (),
+                # Empty when it is live; older records have none.
+                test_event_code=text_of(found.get("test-event-code")) or None,
             )
         except KeyError as missing:
             raise ValueError(f"delivery header {missing} is missing") from None
@@ -103,19 +102,6 @@ class Delivery:
     def name(self) -> str:
         """What its final outcome is called: the same whenever, and however often, it is worked."""
         return self._outcome_id()
-
-    def outcome(
-        self,
-        kind: OutcomeKind,
-        *,
-        at: int,
-        reason: Reason | None = None,
-        code: str | None = None,
-        detail: str | None = None,
-        first_source: str | None = None,
-    ) -> Outcome:
-        """The outcome of this delivery; ``at`` is Unix milliseconds."""
-        return Outcome.model_validate(self._said(kind, at, reason, code, detail, first_source))
 
     def outcome_record(
         self,
@@ -126,26 +112,18 @@ class Delivery:
         code: str | None = None,
         detail: str | None = None,
         first_source: str | None = None,
+        name: str | None = None,
     ) -> Record:
-        """``outcome(…).to_record()`` without the model, which takes most of the time of it."""
-        said = self._said(kind, at, reason, code, detail, first_source)
-        value = orjson.dumps({name: one for name, one in said.items() if one is not None})
-        return Record(AUDIT, self.domain_id.encode(), value)
+        """What became of this delivery, as it goes onto ``audit``: a ``schemas.outcome.Outcome``,
+        printed without its model, which takes most of the time of it.
 
-    def _said(
-        self,
-        kind: OutcomeKind,
-        at: int,
-        reason: Reason | None,
-        code: str | None,
-        detail: str | None,
-        first_source: str | None,
-    ) -> dict[str, Any]:
-        """The outcome as it crosses the wire, in the order of its model."""
-        return {
+        ``at`` is Unix milliseconds; ``name`` is the delivery's own, where it is at hand.
+        """
+        passing = "" if kind.is_final else f"{kind}|{self.attempt}"
+        said: dict[str, Any] = {
             "kind": "outcome",
             "schemaVersion": SCHEMA_VERSION,
-            "outcomeId": self._outcome_id("" if kind.is_final else f"{kind}|{self.attempt}"),
+            "outcomeId": self._outcome_id(passing) if passing or name is None else name,
             "domainId": self.domain_id,
             "destinationId": self.destination_id,
             "platform": self.platform,
@@ -153,19 +131,30 @@ class Delivery:
             "eventName": self.event_name,
             "eventTime": self.event_time,
             "outcome": kind,
-            "reason": reason,
-            "code": code,
-            "detail": detail,
             "attempt": self.attempt,
             "source": self.source,
-            "firstSource": first_source,
-            "dispatchKey": self.dispatch_key,
-            "replayId": self.replay,
             "receivedAt": self.received_at,
             "at": at,
         }
+        if reason is not None:
+            said["reason"] = reason
+        if code is not None:
+            said["code"] = code
+        if detail is not None:
+            said["detail"] = detail
+        if first_source is not None:
+            said["firstSource"] = first_source
+        if self.dispatch_key is not None:
+            said["dispatchKey"] = self.dispatch_key
+        if self.replay is not None:
+            said["replayId"] = self.replay
+        return Record(AUDIT, self.domain_id.encode(), orjson.dumps(said))
 
     def _outcome_id(self, passing: str = "") -> str:
         # One record may be driven again several times: each time has outcomes of its own.
         source = f"{self.source}|{self.replay}" if self.replay else self.source
         return outcome_id(source, self.received_at, self.destination_id, passing)
+
+
+def _names(value: bytes | str | None) -> tuple[str, ...]:
+    return tuple(filter(None, text_of(value).split(",")))

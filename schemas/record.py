@@ -41,20 +41,22 @@ class SourceRecord(Protocol):
 
 def text_headers(headers: Iterable[tuple[str, bytes | str | None]] | None) -> Mapping[str, str]:
     """Headers as text by name; bytes that are not UTF-8 are shown as such, never an error."""
-    return {
-        name: value if isinstance(value, str) else (value or b"").decode(errors="replace")
-        for name, value in headers or ()
-    }
+    return {name: text_of(value) for name, value in headers or ()}
 
 
-def number_header(headers: Mapping[str, str], name: str) -> int:
+def text_of(value: bytes | str | None) -> str:
+    """One header's value as text, empty if it has none."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
+
+
+def number_header(headers: Mapping[str, bytes | str | None], name: str) -> int:
     """A header that is a decimal number.
 
     Raises ``KeyError`` when it is missing, ``ValueError`` naming it when it is no number, or one
     that not every reader of JSON can hold.
     """
     try:
-        number = int(headers[name])
+        number = int(headers[name] or b"")
     except ValueError:
         raise ValueError(f"header {name!r} is not a number") from None
     if not -_MOST < number < _MOST:

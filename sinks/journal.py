@@ -7,8 +7,7 @@ is there once, and no delivery is in two topics or in none.
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
@@ -32,8 +31,7 @@ _TRANSACTION_SECONDS: Final = 15.0
 """After which Kafka ends a transaction whose process does not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What is to be on record about one delivery."""
 
     records: Sequence[Record]

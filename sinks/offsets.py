@@ -9,7 +9,7 @@ import base64
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 Partition: TypeAlias = tuple[str, int]
 """Topic and partition."""
@@ -24,8 +24,7 @@ _MARK: Final = "done:"
 _MOST_BITS: Final = (4096 - len(_MARK)) // 4 * 3 * 8
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """Where a consumed record lies, and in which assignment it was taken."""
 
     partition: Partition

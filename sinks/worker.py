@@ -30,15 +30,18 @@ from sinks.client import PlatformClient
 from sinks.flow import Flow
 from sinks.group import Group
 from sinks.journal import Commit, Entry, FlushThenCommit, Journal, TransactionalCommit
-from sinks.lane import Account, DestinationGoneError, Lane, LaneTools
+from sinks.lane import Lane
 from sinks.ledger import Ledger
 from sinks.offsets import OffsetTracker, Position
+from sinks.tools import Account, DestinationGoneError, LaneTools
 from sinks.waiting import Waiting
 
 log = get_logger(__name__)
 
 GROUP: Final = "sinks"
-CONSUME_RECORDS: Final = 2000
+CONSUME_RECORDS: Final = 500
+"""In one go: giving them to their lanes takes 5 ms, during which no answer is read and no request leaves."""
+
 CONSUME_SECONDS: Final = 0.1
 DELIVERY_TIMEOUT_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 8.0
@@ -126,8 +129,10 @@ class Sinks:
         )
         beat = asyncio.create_task(self._beat())
         while not shutdown.is_asked:
-            for record in await asyncio.to_thread(self._read):
-                self._take(record)
+            records = await asyncio.to_thread(self._read)
+            now = self._clock.monotonic()
+            for record in records:
+                self._take(record, now)
             self._limit()
         beat.cancel()
         await self._drain(journal)
@@ -146,7 +151,7 @@ class Sinks:
         self._group.note_generation()
         return records
 
-    def _take(self, record: ConsumedRecord) -> None:
+    def _take(self, record: ConsumedRecord, now: float) -> None:
         place = (record.topic, record.partition)
         if self._flow.is_held(place):
             return  # read again when its partition goes on
@@ -166,7 +171,6 @@ class Sinks:
         if position := self._tracker.take(place, record.offset):
             told = OutcomeKind.PARKED if is_parked else None
             payload = record.value or b""
-            now = self._clock.monotonic()
             lane.add(Pending(delivery, payload, position, now, delivery.name, told))
 
     def _lane(self, delivery: Delivery) -> Lane:

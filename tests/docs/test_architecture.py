@@ -19,7 +19,7 @@ MOST_FILES: Final = 10
 # How a file speaks of a topic: by its name in schemas.topics, or by the record that goes there.
 MARKS: Final = {
     topics.RAW_EVENTS: ["RAW_EVENTS"],
-    topics.AUDIT: ["AUDIT", ".outcome(", ".outcome_record("],
+    topics.AUDIT: ["AUDIT", ".outcome_record("],
     topics.DEAD_LETTERS: ["DeadLetter(", "DeadLetter.of("],
     topics.deliveries("<platform>"): ["deliveries(", "Delivery("],
     f"{topics.deliveries('<platform>')}.retry.<tier>": ["retries(", "waiting("],

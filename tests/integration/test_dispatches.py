@@ -69,7 +69,7 @@ def told(domain_id: str, key: str | None, kind: OutcomeKind = OutcomeKind.DELIVE
     delivery = Delivery(
         domain_id, "dst_1", "meta", "o-1", "Purchase", 1, 2, "raw-events-0-1", dispatch_key=key
     )
-    return delivery.outcome(kind, at=3).to_record()
+    return delivery.outcome_record(kind, at=3)
 
 
 def fates(system: System, domain_id: str, keys: Sequence[str]) -> dict[str, list[str]]:

@@ -28,9 +28,8 @@ def record(value: bytes | None) -> ConsumedRecord:
 
 def told(dispatch_key: str | None, detail: str | None = None) -> ConsumedRecord:
     """A delivery's outcome, as it lies on the topic."""
-    outcome = DELIVERY.outcome(OutcomeKind.DELIVERED, at=3, detail=detail)
-    keyed = outcome.model_copy(update={"dispatch_key": dispatch_key})
-    return record(keyed.to_record().value)
+    delivery = DELIVERY._replace(dispatch_key=dispatch_key)
+    return record(delivery.outcome_record(OutcomeKind.DELIVERED, at=3, detail=detail).value)
 
 
 async def test_what_has_a_key_is_noted(redis_client: "Redis") -> None:

@@ -7,11 +7,12 @@ from capistream.output import print_outcome
 from platforms.registry import PLATFORMS
 from schemas.delivery import Delivery
 from schemas.outcome import Outcome, OutcomeKind, Reason
+from tests.outcomes import outcome_of
 
 DELIVERY = Delivery("dom", "dst", "meta", "e-1", "Purchase", 1, 2, "raw-events-0-7")
-DELIVERED = DELIVERY.outcome(OutcomeKind.DELIVERED, at=3)
-WITHHELD = DELIVERY.outcome(
-    OutcomeKind.SKIPPED, at=3, reason=Reason.BOT, detail="A program's."
+DELIVERED = outcome_of(DELIVERY.outcome_record(OutcomeKind.DELIVERED, at=3))
+WITHHELD = outcome_of(
+    DELIVERY.outcome_record(OutcomeKind.SKIPPED, at=3, reason=Reason.BOT, detail="A program's.")
 ).model_copy(update={"destination_id": None, "platform": None, "source": "raw-events-0-8"})
 
 

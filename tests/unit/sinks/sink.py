@@ -26,9 +26,10 @@ from schemas.topics import AUDIT, DEAD_LETTERS
 from sinks.batcher import Pending
 from sinks.client import PlatformClient
 from sinks.journal import Journal
-from sinks.lane import Account, Lane, LaneTools
+from sinks.lane import Lane
 from sinks.ledger import Ledger
 from sinks.offsets import OffsetTracker, Partition, Progress
+from sinks.tools import Account, LaneTools
 from tests.unit.runtime.clocks import JumpingClock, StandingClock
 from tests.unit.sandbox.samples import NOW, SAMPLES
 

@@ -1,6 +1,5 @@
 """Which deliveries make the next batch, and when it leaves."""
 
-import dataclasses
 from collections.abc import Sequence
 
 from hypothesis import strategies as st
@@ -21,7 +20,7 @@ DELIVERY = Delivery("dom", "dst", "meta", "e-1", "Purchase", 1, 2, "raw-events-0
 
 def pending(number: int, at: float = 0.0, *, size: int = 1, code: str | None = None) -> Pending:
     """A delivery that takes ``size`` bytes in a body."""
-    delivery = dataclasses.replace(DELIVERY, event_id=f"e-{number}", test_event_code=code)
+    delivery = DELIVERY._replace(event_id=f"e-{number}", test_event_code=code)
     position = Position(("deliveries.meta", 0), number, 1)
     return Pending(delivery, b"x" * (size - 1), position, at, f"name-{number}")
 

@@ -19,7 +19,8 @@ from runtime.settings import RedisSettings
 from schemas.delivery import Delivery
 from schemas.topics import deliveries, parked, retries
 from sinks.client import PlatformClient
-from sinks.lane import DestinationGoneError, Lane
+from sinks.lane import Lane
+from sinks.tools import DestinationGoneError
 from tests.unit.runtime.clocks import JumpingClock, StandingClock
 from tests.unit.sandbox.samples import SAMPLES
 from tests.unit.sinks.sink import NOW_MS, Sink, running_sink, standing
@@ -355,14 +356,17 @@ async def add_each(sink: Sink, lane: Lane, count: int) -> None:
 
 
 async def test_where_some_are_taken_the_others_wait_by_themselves(sink: Sink) -> None:
-    lane = sink.lane(frank([Fate.DELIVERED, Fate.RETRYABLE, Fate.DELIVERED, Fate.REJECTED]))
-    await add_each(sink, lane, 4)
+    fates = [Fate.DELIVERED, Fate.RETRYABLE, Fate.DELIVERED, Fate.REJECTED]
+    answer = [Verdict(fate, code=f"code-of-{fate}") for fate in fates]
+    await add_each(sink, sink.lane(cast("Platform", Frank([answer]))), 4)
     assert sorted(sink.told()) == [
         ("e-0", "delivered"),
         ("e-1", "retrying"),
         ("e-2", "delivered"),
         ("e-3", "rejected"),
     ]
+    (retrying,) = [outcome for outcome in sink.outcomes if outcome.outcome == "retrying"]
+    assert retrying.code == "code-of-retryable"
     ((topic, delivery),) = sink.elsewhere
     assert (topic, delivery.event_id) == (retries("meta", 1), "e-1")
     assert sink.clock.slept == []
@@ -478,6 +482,25 @@ async def test_what_waits_while_its_record_moves_on_is_worked_for_the_new_one(
     lane.configuration_changed("another")
     await sink.until(lambda: ("e-1", "delivered") in sink.told())
     assert sink.log.committed[retry].offset == 6
+
+
+@standing
+async def test_what_comes_back_and_then_has_to_wait_elsewhere_is_not_lost(
+    sink: Sink, clock: StandingClock
+) -> None:
+    """What is said of it is said of the record that is this process's now."""
+    await sink.script("meta", {"kind": "throttle", "retry_after": 20.0})
+    lane = sink.lane("meta")
+    first = sink.pending("meta", "e-1")
+    lane.add(first)
+    await sink.until_asleep()
+    sink.come_back()
+    lane.add(sink.read(first.delivery, offset=0))
+    clock.ms += 30_000
+    lane.add(sink.pending("meta", "e-2"))
+    await sink.until_done()
+    assert [(topic, one.event_id) for topic, one in sink.elsewhere] == [(retries("meta", 1), "e-1")]
+    assert sink.told()[-1] == ("e-2", "delivered")
 
 
 @standing

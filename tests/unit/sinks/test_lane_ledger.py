@@ -1,7 +1,5 @@
 """A record that comes a second time is not posted a second time."""
 
-import dataclasses
-
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -95,7 +93,7 @@ async def test_a_copy_that_is_too_old_by_now_does_not_take_the_word_back(sink: S
     sink.clock.ms += 8 * DAY_MS
     lane = sink.lane("meta")
     lane.add(sink.read(delivery, offset=0))
-    lane.add(sink.read(dataclasses.replace(delivery, source="another"), offset=1))
+    lane.add(sink.read(delivery._replace(source="another"), offset=1))
     await sink.until_done()
     assert sorted(outcome.outcome for outcome in sink.outcomes) == ["delivered", "expired"]
 
@@ -128,7 +126,7 @@ async def test_what_is_still_to_be_tried_is_not_in_it(sink: Sink, redis_client: 
 async def test_a_replay_is_meant_to_be_posted_again(sink: Sink) -> None:
     """Its source is the record of the replay."""
     delivery = await delivered(sink)
-    again = dataclasses.replace(delivery, source="replay-events-0-0", replay="rpl_1")
+    again = delivery._replace(source="replay-events-0-0", replay="rpl_1")
     lane = sink.lane("meta")
     lane.add(sink.read(again, offset=1))
     await sink.until_done()

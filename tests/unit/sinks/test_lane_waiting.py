@@ -8,7 +8,7 @@ import pytest
 from runtime.errors import CapistreamError
 from schemas.outcome import OutcomeKind
 from schemas.topics import parked, retries
-from sinks.lane import DestinationGoneError
+from sinks.tools import DestinationGoneError
 from tests.unit.runtime.clocks import JumpingClock, StandingClock
 from tests.unit.sinks.sink import DAY_MS, EXPIRED, NOW_MS, TOKEN, Sink, standing
 

@@ -1,7 +1,5 @@
 """When what waits in a topic may go on."""
 
-import dataclasses
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +12,7 @@ DELIVERY = Delivery("dom", "dst", "meta", "e-1", "Purchase", NOW, NOW, "raw-even
 
 
 def due(at: int, platform: str = "meta") -> Delivery:
-    return dataclasses.replace(DELIVERY, not_before=at, platform=platform)
+    return DELIVERY._replace(not_before=at, platform=platform)
 
 
 def waiting(releases_per_second: float = 1000) -> Waiting:

@@ -15,6 +15,7 @@ from schemas.replay import Replay
 from streams.claims import Claims
 from streams.memory import Memory
 from streams.worker import TooManyFailuresError
+from tests.outcomes import outcome_of
 from tests.unit.runtime.clocks import JumpingClock
 from tests.unit.streams.road import (
     ClaimsInMemory,
@@ -52,13 +53,15 @@ async def test_a_replay_posts_what_was_posted_and_says_that_it_is_one() -> None:
     known = stage(SHOP)
     first = await known.work([consumed(7)])
     second = await known.replay([again(consumed(7), offset=3)])
-    assert [(r.topic, r.key, r.value) for r in second] == [(r.topic, r.key, r.value) for r in first]
+    assert [(r.topic, r.key, r.value) for r in sent(second)] == [
+        (r.topic, r.key, r.value) for r in sent(first)
+    ]
     for before, after in zip(deliveries(first), deliveries(second), strict=True):
         assert (before.source, before.replay) == ("raw-events-3-7", None)
-        assert after == replace(before, source="replay-events-5-3", replay="rpl_1")
-        outcome = after.outcome(OutcomeKind.DELIVERED, at=1)
+        assert after == before._replace(source="replay-events-5-3", replay="rpl_1")
+        outcome = outcome_of(after.outcome_record(OutcomeKind.DELIVERED, at=1))
         assert outcome.replay_id == "rpl_1"
-        assert outcome.outcome_id != before.outcome(OutcomeKind.DELIVERED, at=1).outcome_id
+        assert outcome.outcome_id == after.name != before.name
 
 
 async def test_it_claims_nothing_and_counts_nothing() -> None:
