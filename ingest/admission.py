@@ -7,14 +7,12 @@ has one round trip at most, and every gateway process sees the same counts.
 import asyncio
 from collections.abc import Sequence
 from enum import Enum
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_network
-from ipaddress import ip_address as parse_address
 from typing import Final, NamedTuple
 
 import redis.asyncio
 
 from runtime import metrics
+from runtime.client_address import client_of
 from runtime.clock import Clock
 from runtime.logs import get_logger
 from runtime.quota import QUOTA_KEPT_SECONDS, quota_key
@@ -28,8 +26,6 @@ _AWAY_SECONDS: Final = 1.0
 
 _MAX_BATCH: Final = 256
 _MAX_FLOODS: Final = 10_000
-_IPV6_CLIENT_BITS: Final = 64
-"""A household has a /64 of its own: its single addresses are no different clients."""
 
 # Requests are kept as a list of their moments, the newest first, cut to the window: exact in any
 # 60 seconds, where a counter per minute would let twice as many through around its turn. What all
@@ -242,17 +238,3 @@ class Admissions:
 
     def _requests_key(self, domain: DomainConfig, address: str | None) -> str:
         return f"{self._prefix}rate:{domain.domain_id}:{client_of(address)}"
-
-
-@lru_cache(maxsize=4096)
-def client_of(address: str | None) -> str:
-    """Who counts as one client: an IPv4 address, or the /64 network of an IPv6 address."""
-    if address is None:
-        return "unknown"
-    try:
-        parsed = parse_address(address)
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, IPv6Address):
-        return str(ip_network((int(parsed), _IPV6_CLIENT_BITS), strict=False).network_address)
-    return str(parsed)

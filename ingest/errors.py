@@ -1,15 +1,14 @@
-"""The gateway's refusals: each code with its HTTP status, and the one body they share."""
+"""The gateway's refusals: each code with its HTTP status."""
 
-from dataclasses import dataclass
-from dataclasses import field as dataclass_field
+from collections.abc import Mapping
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
-import orjson
 from aiohttp import web
 
 from ingest.validate import TOO_LARGE, InvalidPayloadError
+from runtime.refusals import RefusalError
 
 
 class ErrorCode(StrEnum):
@@ -27,7 +26,7 @@ class ErrorCode(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
-STATUS: Final = {
+STATUS: Final[Mapping[StrEnum, HTTPStatus]] = {
     ErrorCode.DOMAIN_NOT_CONFIGURED: HTTPStatus.NOT_FOUND,
     ErrorCode.SUBSCRIPTION_INACTIVE: HTTPStatus.FORBIDDEN,
     ErrorCode.INVALID_TOKEN: HTTPStatus.UNAUTHORIZED,
@@ -41,31 +40,10 @@ STATUS: Final = {
 }
 
 
-@dataclass
-class RefusedError(Exception):
-    """Ends a request with an error answer."""
+class RefusedError(RefusalError):
+    """Ends a request of the gateway's with an error answer."""
 
-    code: ErrorCode
-    message: str
-    field: str | None = None
-    retry_after_seconds: int | None = None
-    headers: dict[str, str] = dataclass_field(default_factory=dict)
-
-    def response(self, request_id: str) -> web.Response:
-        """``{"success":false,"error":{"code","message","field"?},"requestId"}``."""
-        error = {"code": self.code, "message": self.message}
-        if self.field is not None:
-            error["field"] = self.field
-        body = {"success": False, "error": error, "requestId": request_id}
-        response = web.Response(
-            status=STATUS[self.code],
-            body=orjson.dumps(body),
-            content_type="application/json",
-            headers=self.headers,
-        )
-        if self.retry_after_seconds is not None:
-            response.headers["Retry-After"] = str(self.retry_after_seconds)
-        return response
+    statuses = STATUS
 
 
 RETRY_AFTER_SECONDS: Final = 2

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-REQUEST_ID: Final = "bd2ee81fcfba4ae7aed1564edabefeab"
+from runtime.openapi import REQUEST_ID
 
 EVENT: Final[Mapping[str, Any]] = {
     "eventId": "T-2001-Purchase",
@@ -85,10 +85,3 @@ DISPATCH_STATUS: Final = {
         }
     ],
 }
-HEALTH: Final = {"status": "ok"}
-READY: Final = {"status": "ready", "parts": {"kafka": "ok", "redis": "ok", "configFeed": "ok"}}
-NOT_READY: Final = {
-    "status": "not_ready",
-    "parts": {"kafka": "unreachable", "redis": "ok", "configFeed": "ok"},
-}
-METRICS: Final = "capistream_events_accepted_total 13.0\n"

@@ -5,9 +5,9 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from ingest.client_address import client_address
 from ingest.context import FEED, SETTINGS, TOKENS
 from ingest.errors import ErrorCode, RefusedError, unavailable
+from runtime.client_address import client_address
 from runtime.vault import hash_sync_token
 from schemas.config import DomainConfig, Subscription
 

@@ -5,22 +5,30 @@ It is exact: what it allows is taken and what it forbids is refused, but for wha
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from functools import cache
-from http import HTTPStatus
 from importlib.metadata import version
-from itertools import groupby
 from typing import Any, Final
 
 from ingest import examples
 from ingest.body import CONTENT_TYPES
 from ingest.errors import STATUS, ErrorCode
 from ingest.guards import TOKEN_HEADER, TOKEN_PARAMETER
-from ingest.openapi_schemas import ref, schemas
+from ingest.openapi_schemas import schemas
+from runtime.openapi import (
+    HEADERS,
+    JSON,
+    LICENSE,
+    RATE_LIMIT_HEADERS,
+    Operations,
+    Refusals,
+    in_words_of_json,
+    ref,
+    response,
+)
 from schemas.limits import MAX_BODY_BYTES
 
-JSON: Final = "application/json"
-
-ADVICE: Final[Mapping[ErrorCode, str]] = {
+_ADVICE: Final[Mapping[StrEnum, str]] = {
     ErrorCode.DOMAIN_NOT_CONFIGURED: "No domain is configured for this host.",
     ErrorCode.SUBSCRIPTION_INACTIVE: "The domain's plan does not let events through.",
     ErrorCode.INVALID_TOKEN: "The token is missing, or not this domain's.",
@@ -32,6 +40,16 @@ ADVICE: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.METHOD_NOT_ALLOWED: "The route has other methods; Allow names them.",
     ErrorCode.INTERNAL_ERROR: "Send the same body again; the gateway's log has the request id.",
 }
+REFUSALS: Final = Refusals(
+    STATUS,
+    _ADVICE,
+    {
+        ErrorCode.INVALID_PAYLOAD: {
+            "message": "must be Unix time in seconds, after 2001",
+            "field": "events[0].eventTime",
+        }
+    },
+)
 _ANYWHERE: Final = (ErrorCode.INTERNAL_ERROR, ErrorCode.UNAVAILABLE)
 _GUARDED: Final = (
     ErrorCode.DOMAIN_NOT_CONFIGURED,
@@ -40,38 +58,13 @@ _GUARDED: Final = (
     ErrorCode.INVALID_PAYLOAD,
     *_ANYWHERE,
 )
+OPERATIONS: Final = Operations(
+    REFUSALS,
+    _ANYWHERE,
+    "events can be taken",
+    {"kafka": "unreachable", "redis": "unreachable", "configFeed": "reading"},
+)
 _LIMITED: Final = (*_GUARDED, ErrorCode.RATE_LIMITED, ErrorCode.REQUEST_LIMIT_EXCEEDED)
-
-_HEADERS: Final = {
-    "X-Request-Id": {
-        "description": "Names the request in the gateway's log.",
-        "required": True,
-        "schema": {"type": "string", "minLength": 1},
-    },
-    "X-RateLimit-Limit": {
-        "description": "Requests that one client may send in a minute; absent where none are counted.",
-        "schema": {"type": "integer", "minimum": 1},
-    },
-    "X-RateLimit-Remaining": {
-        "description": "How many of them are left.",
-        "schema": {"type": "integer", "minimum": 0},
-    },
-    "X-RateLimit-Reset": {
-        "description": "Seconds until one more may come.",
-        "schema": {"type": "integer", "minimum": 0},
-    },
-    "Retry-After": {
-        "description": "Seconds to wait before the same body is sent again.",
-        "schema": {"type": "integer", "minimum": 0},
-    },
-    "ETag": {
-        "description": "Changes with the document.",
-        "required": True,
-        "schema": {"type": "string"},
-    },
-}
-_RATE_LIMIT: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
-_WAITING: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 
 _PAGE: Final[list[dict[str, list[str]]]] = [{"domainToken": []}, {"domainTokenInAddress": []}]
 _SERVER: Final[list[dict[str, list[str]]]] = [{"syncToken": []}]
@@ -92,7 +85,7 @@ def document() -> dict[str, Any]:
                 "named in warnings, but refused by a domain that is strict. A body has at most "
                 f"{MAX_BODY_BYTES} bytes when it is unpacked."
             ),
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            "license": LICENSE,
         },
         "servers": [{"url": "/"}],
         "tags": [
@@ -102,11 +95,11 @@ def document() -> dict[str, Any]:
         ],
         "paths": _paths(),
         "components": {
-            "schemas": schemas(),
-            "headers": _HEADERS,
+            "schemas": in_words_of_json(schemas()) | REFUSALS.schemas() | OPERATIONS.schemas(),
+            "headers": HEADERS,
             "responses": {
-                "NotFound": _refusal([ErrorCode.NOT_FOUND]),
-                "MethodNotAllowed": _refusal([ErrorCode.METHOD_NOT_ALLOWED]),
+                "NotFound": REFUSALS.response([ErrorCode.NOT_FOUND]),
+                "MethodNotAllowed": REFUSALS.response([ErrorCode.METHOD_NOT_ALLOWED]),
             },
             "securitySchemes": {
                 "domainToken": {
@@ -138,7 +131,7 @@ def _paths() -> dict[str, Any]:
         body=("Events", examples.EVENTS),
         answer=("Accepted", examples.ACCEPTED),
         codes=_LIMITED,
-        headers=_RATE_LIMIT,
+        headers=RATE_LIMIT_HEADERS,
     )
     blocks = _post(
         "postPmwEvents",
@@ -146,7 +139,7 @@ def _paths() -> dict[str, Any]:
         body=("Blocks", examples.BLOCKS),
         answer=("Accepted", examples.ACCEPTED_BLOCKS),
         codes=_LIMITED,
-        headers=_RATE_LIMIT,
+        headers=RATE_LIMIT_HEADERS,
     )
     purchases = _post(
         "postPurchaseEvents",
@@ -167,17 +160,7 @@ def _paths() -> dict[str, Any]:
         "/v1/pmw-events": {"post": blocks | {"tags": ["pages"], "security": _PAGE}},
         "/v1/sync/purchase-events": {"post": purchases | {"tags": ["server"], "security": _SERVER}},
         "/v1/sync/dispatch-status": {"post": status | {"tags": ["server"], "security": _SERVER}},
-        "/health": {"get": _get("getHealth", "Whether the process serves.", _health())},
-        "/ready": {"get": _get("getReady", "Whether events can be taken.", _readiness())},
-        "/metrics": {
-            "get": _get("getMetrics", "Measurements in Prometheus' text format.", _metrics())
-        },
-        "/openapi.json": {
-            "get": _get("getOpenapi", "This document.", _page(JSON, {"type": "object"}))
-        },
-        "/docs": {
-            "get": _get("getDocs", "The same for people.", _page("text/html", {"type": "string"}))
-        },
+        **OPERATIONS.paths(),
     }
 
 
@@ -201,86 +184,7 @@ def _post(
             "content": dict.fromkeys(CONTENT_TYPES, sent),
         },
         "responses": {
-            "200": _response("Taken." if headers else "Done.", {JSON: told}, *headers),
-            **_refusals(codes, *headers),
+            "200": response("Taken." if headers else "Done.", {JSON: told}, *headers),
+            **REFUSALS.by_status(codes, *headers),
         },
     }
-
-
-def _get(operation_id: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "operationId": operation_id,
-        "summary": summary,
-        "tags": ["operations"],
-        "security": [],
-        "responses": responses
-        | {k: v for k, v in _refusals(_ANYWHERE).items() if k not in responses},
-    }
-
-
-def _health() -> dict[str, Any]:
-    content = {JSON: {"schema": ref("Health"), "example": examples.HEALTH}}
-    return {"200": _response("It serves.", content)}
-
-
-def _readiness() -> dict[str, Any]:
-    ready = {"schema": ref("Readiness"), "example": examples.READY}
-    not_ready = {
-        "schema": {"anyOf": [ref("Readiness"), ref("Error")]},
-        "example": examples.NOT_READY,
-    }
-    return {
-        "200": _response("Events can be taken.", {JSON: ready}),
-        "503": _response("They cannot.", {JSON: not_ready}, "Retry-After"),
-    }
-
-
-def _metrics() -> dict[str, Any]:
-    text = {"schema": {"type": "string"}, "example": examples.METRICS}
-    return {"200": _response("All measurements.", {"text/plain": text})}
-
-
-def _page(content_type: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "200": _response("The document.", {content_type: {"schema": schema}}, "ETag"),
-        "304": _response("It is the one that If-None-Match names.", {}, "ETag"),
-    }
-
-
-def _refusals(codes: tuple[ErrorCode, ...], *headers: str) -> dict[str, Any]:
-    by_status = groupby(sorted(codes, key=_status), _status)
-    return {str(status.value): _refusal(list(group), *headers) for status, group in by_status}
-
-
-def _status(code: ErrorCode) -> HTTPStatus:
-    return STATUS[code]
-
-
-def _refusal(codes: list[ErrorCode], *headers: str) -> dict[str, Any]:
-    only = {"properties": {"error": {"properties": {"code": {"enum": codes}}}}}
-    content = {
-        "schema": ref("Error") | only,
-        "examples": {code.value: {"value": _example(code)} for code in codes},
-    }
-    if _status(codes[0]) in _WAITING:
-        headers = (*headers, "Retry-After")
-    return _response(" ".join(ADVICE[code] for code in codes), {JSON: content}, *headers)
-
-
-def _example(code: ErrorCode) -> dict[str, Any]:
-    error = {"code": code, "message": ADVICE[code]}
-    if code is ErrorCode.INVALID_PAYLOAD:
-        error |= {
-            "message": "must be Unix time in seconds, after 2001",
-            "field": "events[0].eventTime",
-        }
-    return {"success": False, "error": error, "requestId": examples.REQUEST_ID}
-
-
-def _response(description: str, content: Mapping[str, Any], *headers: str) -> dict[str, Any]:
-    names = ("X-Request-Id", *headers)
-    response: dict[str, Any] = {
-        "description": description,
-        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
-    }
-    return response | ({"content": dict(content)} if content else {})

@@ -1,49 +1,18 @@
 """What goes over the wire, as JSON Schema: made of the models that read it. Pure."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import core_schema
-from typing_extensions import override
-
-from ingest.errors import ErrorCode
 from ingest.pmw import SLUGS
 from platforms.blocks import block_schema
 from platforms.registry import PLATFORMS
+from runtime.openapi import REF_TEMPLATE, PlainSchema, Schema, object_of, ref
 from schemas.event import Event
 from schemas.lenient import NOT_BLANK
 from schemas.limits import MAX_DISPATCH_KEY_CHARS, MAX_EVENTS_PER_REQUEST, MAX_NAME_CHARS
 from schemas.outcome import OutcomeKind, Reason
 
-Schema = dict[str, Any]
-
 _TEXT: Final[Schema] = {"type": "string"}
 _MILLISECONDS: Final[Schema] = {"type": "integer", "minimum": 0}
-
-
-class _Plain(GenerateJsonSchema):
-    """Without titles that repeat a field's name, and without defaults that say "absent"."""
-
-    @override
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-    @override
-    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        if isinstance(schema.get("default"), str | bool | int):
-            return super().default_schema(schema)
-        return self.generate_inner(schema["schema"])
-
-
-def ref(name: str) -> Schema:
-    """A reference to a schema of the document."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _object(properties: Mapping[str, Any], *optional: str, **more: Any) -> Schema:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "required": required, "properties": dict(properties), **more}
 
 
 def _or_null(schema: Schema) -> Schema:
@@ -51,14 +20,12 @@ def _or_null(schema: Schema) -> Schema:
 
 
 def schemas() -> dict[str, Schema]:
-    """Every schema of the document by its name."""
-    return _requests() | _blocks() | _answers() | _probes()
+    """What is sent and what is answered, by name."""
+    return _requests() | _blocks() | _answers()
 
 
 def _requests() -> dict[str, Schema]:
-    event = Event.model_json_schema(
-        ref_template="#/components/schemas/{model}", schema_generator=_Plain
-    )
+    event = Event.model_json_schema(ref_template=REF_TEMPLATE, schema_generator=PlainSchema)
     parts: dict[str, Schema] = event.pop("$defs")
     # The gateway gives an event without an id one (ingest.validate); the log has no such event.
     event["required"].remove("eventId")
@@ -72,9 +39,9 @@ def _requests() -> dict[str, Schema]:
     listed = events | {"items": ref("Event")}
     return parts | {
         "Event": event,
-        "Events": _object({"events": listed}),
-        "Dispatch": _object({"dispatchKey": key, "events": listed}),
-        "DispatchKey": _object({"dispatchKey": key}),
+        "Events": object_of({"events": listed}),
+        "Dispatch": object_of({"dispatchKey": key, "events": listed}),
+        "DispatchKey": object_of({"dispatchKey": key}),
     }
 
 
@@ -120,10 +87,9 @@ def _answers() -> dict[str, Schema]:
         "code": {"type": ["string", "null"], "description": "The platform's own."},
         "at": _MILLISECONDS,
     }
-    error = {"code": ref("ErrorCode"), "message": _TEXT, "field": _TEXT}
     return {
-        "Accepted": _object(accepted, "warnings"),
-        "AcceptedDispatch": _object(
+        "Accepted": object_of(accepted, "warnings"),
+        "AcceptedDispatch": object_of(
             accepted
             | {
                 "alreadyAccepted": {
@@ -133,7 +99,7 @@ def _answers() -> dict[str, Schema]:
             },
             "warnings",
         ),
-        "DispatchStatus": _object(
+        "DispatchStatus": object_of(
             {
                 "success": {"const": True},
                 "requestId": _TEXT,
@@ -144,23 +110,5 @@ def _answers() -> dict[str, Schema]:
                 "outcomes": {"type": "array", "items": ref("Outcome")},
             }
         ),
-        "Outcome": _object(outcome),
-        "Error": _object(
-            {
-                "success": {"const": False},
-                "error": _object(error, "field"),
-                "requestId": _TEXT,
-            },
-            additionalProperties=False,
-        ),
-        "ErrorCode": {"enum": list(ErrorCode)},
-    }
-
-
-def _probes() -> dict[str, Schema]:
-    reach = {"enum": ["ok", "unreachable"]}
-    parts = {"kafka": reach, "redis": reach, "configFeed": {"enum": ["ok", "reading"]}}
-    return {
-        "Health": _object({"status": {"const": "ok"}}),
-        "Readiness": _object({"status": {"enum": ["ready", "not_ready"]}, "parts": _object(parts)}),
+        "Outcome": object_of(outcome),
     }

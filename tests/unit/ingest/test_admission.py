@@ -8,7 +8,8 @@ import pytest
 import redis.asyncio
 from pydantic import SecretStr
 
-from ingest.admission import UNCHECKED, Admissions, Refusal, client_of
+from ingest.admission import UNCHECKED, Admissions, Refusal
+from runtime.client_address import client_of
 from runtime.clock import SystemClock
 from runtime.quota import quota_key, seconds_left
 from runtime.redis import connect

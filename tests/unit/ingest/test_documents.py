@@ -4,51 +4,33 @@ import base64
 import hashlib
 import re
 from collections.abc import AsyncIterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from typing_extensions import override
 
-from ingest.documents import docs_html
+from ingest.documents import BASE_URL
 from ingest.errors import ErrorCode
 from ingest.gateway import create_app
-from ingest.openapi import document
+from ingest.openapi import REFUSALS, document
+from runtime.api_docs import DocsPage
 from runtime.clock import SystemClock
+from tests.outline import Outline
 from tests.unit.ingest.test_gateway import settings
 
 Client = TestClient[Any, Any]
-VOID = {"meta", "link", "br", "img", "input"}
+
+
+def docs_html() -> str:
+    return DocsPage(document(), REFUSALS, BASE_URL).html()
 
 
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[Client]:
     async with TestClient(TestServer(create_app(settings(tmp_path), SystemClock()))) as client:
         yield client
-
-
-class Outline(HTMLParser):
-    """What a page is made of; fails on a tag that is closed and was not open."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-        self.close()
-
-    @override
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    @override
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 async def test_the_document_is_served(client: Client) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.client_address import client_address
+from runtime.client_address import client_address
 
 OURS = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 STRANGER = "198.51.100.9"

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import TypeAlias
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
+
+_IPV6_CLIENT_BITS: Final = 64
+"""A household has a /64 of its own: its single addresses are no different clients."""
 
 
 def client_address(
@@ -30,6 +33,20 @@ def client_address(
             break
         speaker = told
     return str(speaker)
+
+
+@lru_cache(maxsize=4096)
+def client_of(address: str | None) -> str:
+    """Who counts as one client: an IPv4 address, or the /64 network of an IPv6 address."""
+    if address is None:
+        return "unknown"
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, IPv6Address):
+        return str(ip_network((int(parsed), _IPV6_CLIENT_BITS), strict=False).network_address)
+    return str(parsed)
 
 
 def _is_in(address: Address, networks: Sequence[Network]) -> bool:
