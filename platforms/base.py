@@ -145,10 +145,26 @@ class Verdict:
     retry_after_seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A call that tells whether credentials work, and makes nobody's conversion of it."""
+
+    request: Request
+    refused_with: frozenset[str] = frozenset()
+    """Codes with which the platform refuses the event of the call: it has accepted the credentials
+    then."""
+
+    def accepts(self, verdict: Verdict) -> bool:
+        """Whether this answer to the call says that the credentials work."""
+        return verdict.fate is Fate.DELIVERED or (
+            verdict.fate is Fate.REJECTED and verdict.code in self.refused_with
+        )
+
+
 class Platform(Protocol):
     """The shape of a platform module; each file in this folder is one.
 
-    ``payload`` and ``read`` are pure: same input, same output, no clock, no I/O.
+    All functions are pure: same input, same output, no clock, no I/O.
     """
 
     SLUG: str
@@ -176,4 +192,9 @@ class Platform(Protocol):
 
     def read(self, response: Response, batch_size: int) -> list[Verdict]:
         """One verdict per delivery, in the batch's order, always exactly ``batch_size`` long."""
+        ...
+
+    def probe(self, credentials: Any, now: int) -> Probe:
+        """The call of one event that tells whether ``credentials`` work; ``now`` is Unix time in
+        seconds. It must not count as anything that a person did."""
         ...

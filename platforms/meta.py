@@ -14,9 +14,9 @@ from typing import Annotated, Any, Final
 import orjson
 from pydantic import StringConstraints
 
-from platforms import answers, identity
+from platforms import answers, identity, nobody
 from platforms.accounts import PixelCredentials
-from platforms.base import Block, Fate, Limits, Request, Response, Verdict
+from platforms.base import Block, Fate, Limits, Probe, Request, Response, Verdict
 from platforms.commerce import Basket, as_number, basket, content_type
 from platforms.mapping import array, is_limited, present, renamed
 from schemas.config import Destination
@@ -173,6 +173,18 @@ def read(response: Response, batch_size: int) -> list[Verdict]:
         wait = _wait_seconds(response)
         return answers.every(batch_size, Verdict(Fate.DELIVERED, retry_after_seconds=wait))
     return answers.by_status(response, batch_size)
+
+
+def probe(credentials: Credentials, now: int) -> Probe:
+    """An event of long ago, which Meta refuses with the whole request once it has read token and pixel.
+    A test code alone would not do: Meta counts the events that come with one."""
+    event = {
+        "event_name": "PageView",
+        "event_time": now - nobody.LONG_SECONDS,
+        "action_source": "other",
+        "user_data": {"em": [nobody.EMAIL_SHA256]},
+    }
+    return Probe(request([orjson.dumps(event)], credentials), frozenset({"100/2804003"}))
 
 
 def click_cookie(user: UserData, event_time: int) -> str | None:

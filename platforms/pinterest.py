@@ -7,11 +7,14 @@ text, counts are integers, hashes are lists.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
-from platforms import answers, identity
+import orjson
+
+from platforms import answers, identity, nobody
 from platforms.accounts import AccountId, TokenCredentials
-from platforms.base import Block, Fate, Limits, Request, Response, Verdict
+from platforms.base import Block, Fate, Limits, Probe, Request, Response, Verdict
 from platforms.commerce import Basket, as_text, basket
 from platforms.mapping import array, is_limited, present, renamed
 from schemas.config import Destination
@@ -168,6 +171,19 @@ def read(response: Response, batch_size: int) -> list[Verdict]:
     if number == _REFUSED:
         return answers.refused(batch_size, code, detail)
     return answers.by_status(response, batch_size, code, detail)
+
+
+def probe(credentials: Credentials, now: int) -> Probe:
+    """A page visit under ``?test=true``: answered as any other, and nothing is recorded."""
+    event = {
+        "event_name": "page_visit",
+        "action_source": "web",
+        "event_time": now,
+        "event_id": nobody.EVENT_ID,
+        "event_source_url": nobody.URL,
+        "user_data": {"em": [nobody.EMAIL_SHA256]},
+    }
+    return Probe(replace(request([orjson.dumps(event)], credentials), query={"test": "true"}))
 
 
 def _user_data(event: Event, destination: Destination) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import orjson
 
-from platforms import answers, identity
+from platforms import answers, identity, nobody
 from platforms.accounts import PixelCredentials
-from platforms.base import Block, Fate, Limits, Request, Response, Verdict
+from platforms.base import Block, Fate, Limits, Probe, Request, Response, Verdict
 from platforms.commerce import Basket, as_number, basket
 from platforms.mapping import array, is_limited, present, renamed
 from schemas.config import Destination
@@ -81,6 +81,7 @@ _UUID: Final = re.compile(
 # Reddit slows down the default agents of HTTP libraries.
 USER_AGENT: Final = "server:capistream:v0.1 (conversion events relay)"
 
+_INVALID_EVENT: Final = frozenset({"400"})
 _POSITION: Final = re.compile(r"\bevents\[(\d{1,4})\]", re.ASCII)
 _PROCESSED: Final = re.compile(r"\bprocessed (\d{1,4})\b", re.IGNORECASE | re.ASCII)
 
@@ -153,6 +154,22 @@ def read(response: Response, batch_size: int) -> list[Verdict]:
     if response.status == 200 and _confirms(body.get("data"), batch_size):
         return answers.every(batch_size, Verdict(Fate.DELIVERED))
     return answers.by_status(response, batch_size, detail=answers.safe_text(body.get("message")))
+
+
+def probe(credentials: Credentials, now: int) -> Probe:
+    """A page visit of now under the destination's test id, or else one of long ago, which Reddit
+    refuses (400) once it has accepted token and pixel: those are 401, 403 and 404."""
+    is_test = credentials.test_event_code is not None
+    event = {
+        "event_at": (now if is_test else now - nobody.LONG_SECONDS) * 1000,
+        "action_source": "WEBSITE",
+        "event_source_url": nobody.URL,
+        "type": {"tracking_type": "PAGE_VISIT"},
+        "user": {"email": nobody.EMAIL_SHA256},
+        "metadata": {"conversion_id": nobody.EVENT_ID},
+    }
+    call = request([orjson.dumps(event)], credentials)
+    return Probe(call) if is_test else Probe(call, _INVALID_EVENT)
 
 
 def _type(event: Event, destination: Destination) -> dict[str, str] | Skip:

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import orjson
 
-from platforms import answers, identity
+from platforms import answers, identity, nobody
 from platforms.accounts import PixelCredentials
-from platforms.base import Block, Fate, Limits, Request, Response, Verdict
+from platforms.base import Block, Fate, Limits, Probe, Request, Response, Verdict
 from platforms.commerce import Basket, as_number, basket, content_type
 from platforms.mapping import is_limited, present, renamed
 from schemas.config import Destination
@@ -84,6 +84,7 @@ _NAMES_BY_SPELLING: Final = {
 _TAKEN: Final = 1
 _REFUSED: Final = frozenset({10001, 10002, 10005, 10007})
 _ACCOUNT: Final = frozenset({10006})
+_NO_SUCH_EVENT: Final = frozenset({"10005", "10007"})
 # What any server may say of its caller.
 _TELLING_STATUSES: Final = frozenset({401, 403, 429})
 
@@ -167,6 +168,21 @@ def read(response: Response, batch_size: int) -> list[Verdict]:
         answers.retry_after_seconds(response),
     )
     return answers.every(batch_size, unclear)
+
+
+def probe(credentials: Credentials, now: int) -> Probe:
+    """A content view under the console's test click id, or else an event of a name that there is
+    not, after no click: it is refused for either (10005, 10007), and for a bad token before (10006).
+    """
+    is_test = credentials.test_event_code is not None
+    event = {
+        "clickid": nobody.EVENT_ID,  # a test has its own
+        "event_name": "EVENT_CONTENT_VIEW" if is_test else "EVENT_CREDENTIALS_CHECK",
+        **_FIXED,
+        "properties": orjson.dumps({"event_timestamp": now}).decode(),
+    }
+    call = request([orjson.dumps(event)], credentials)
+    return Probe(call) if is_test else Probe(call, _NO_SUCH_EVENT)
 
 
 def _event_name(event: Event, destination: Destination) -> str | Skip:

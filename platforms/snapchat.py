@@ -9,13 +9,14 @@ logged.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
-from platforms import answers, identity
+from platforms import answers, identity, nobody
 from platforms.accounts import PixelCredentials
-from platforms.base import Block, Fate, Limits, Request, Response, Verdict
+from platforms.base import Block, Fate, Limits, Probe, Request, Response, Verdict
 from platforms.commerce import Basket, as_number, as_text, basket
 from platforms.mapping import array, is_limited, present, renamed
 from schemas.config import Destination
@@ -170,6 +171,23 @@ def read(response: Response, batch_size: int) -> list[Verdict]:
     if response.status == 400 and _ABOUT_THE_TOKEN.search(reason):
         return answers.every(batch_size, Verdict(Fate.MISCONFIGURED, code, detail))
     return answers.by_status(response, batch_size, code, detail)
+
+
+def probe(credentials: Credentials, now: int) -> Probe:
+    """A page view at Snap's own ``/events/validate``, which judges events and keeps none.
+
+    https://developers.snap.com/api/marketing-api/Conversions-API/VerifySetUp
+    """
+    event = {
+        "event_name": "PAGE_VIEW",
+        "action_source": "WEB",
+        "event_time": now,
+        "event_id": nobody.EVENT_ID,
+        "event_source_url": nobody.URL,
+        "user_data": {"em": [nobody.EMAIL_SHA256]},
+    }
+    call = request([orjson.dumps(event)], credentials.under(None))
+    return Probe(replace(call, path=f"{call.path}/validate"))
 
 
 def _user_data(event: Event, destination: Destination) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import orjson
 
-from platforms import answers, identity
+from platforms import answers, identity, nobody
 from platforms.accounts import PixelCredentials
-from platforms.base import Block, Fate, Limits, Request, Response, Verdict
+from platforms.base import Block, Fate, Limits, Probe, Request, Response, Verdict
 from platforms.commerce import Basket, as_number, basket, content_type
 from platforms.mapping import array, is_limited, present, renamed
 from schemas.config import Destination
@@ -89,6 +89,7 @@ _LATER: Final = frozenset({40201, 40202, 60001, *range(50000, 60000)})
 _ACCOUNT: Final = frozenset({40001, 40006, 40051, 40400, 41000, *range(40101, 40200)})
 # The rest of 400xx is about what was sent.
 _REFUSED: Final = frozenset(range(40000, 40100)) - _ACCOUNT
+_BAD_PARAMETER: Final = frozenset({"40002"})
 _POSITION: Final = re.compile(r"\bBatch\.(\d{1,4})\.", re.ASCII)
 
 
@@ -162,6 +163,24 @@ def read(response: Response, batch_size: int) -> list[Verdict]:
     if number in _REFUSED:
         return answers.refused(batch_size, code, detail, _culprit(body))
     return answers.by_status(response, batch_size, code, detail)
+
+
+def probe(credentials: Credentials, now: int) -> Probe:
+    """A page view in the test view of the destination's code, which is not in the actual data.
+
+    Without a code, a page view whose id is a number, which is refused (40002) once the token was
+    read. That the token may write to this pixel is certain only with a code.
+    """
+    is_test = credentials.test_event_code is not None
+    event = {
+        "event": "Pageview",
+        "event_time": now,
+        "event_id": nobody.EVENT_ID if is_test else 0,
+        "user": {"email": nobody.EMAIL_SHA256},
+        "page": {"url": nobody.URL},
+    }
+    call = request([orjson.dumps(event)], credentials)
+    return Probe(call) if is_test else Probe(call, _BAD_PARAMETER)
 
 
 def _event_name(event: Event, destination: Destination) -> str | Skip:

@@ -49,7 +49,7 @@ def _receiver(platform: Platform) -> Callable[[web.Request], Awaitable[web.Strea
         sandbox = request.app[SANDBOX]
         body = await request.read()
         account = request.match_info.get("account", "")
-        call = Call(account, request.headers, request.query, body, sandbox.now())
+        call = Call(account, request.headers, request.query, body, sandbox.now(), request.path)
         batch = platform.read(call)
         step = sandbox.script.take(platform.SLUG, batch.account)
         if isinstance(step, Slow):

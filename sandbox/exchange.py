@@ -25,6 +25,7 @@ class Call:
     body: bytes
     now: float
     """Unix time in seconds at which the platform looks at it."""
+    path: str = ""
 
     @cached_property
     def document(self) -> Any:

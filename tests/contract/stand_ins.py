@@ -38,7 +38,8 @@ def call(slug: str, request: Request, now: float) -> Call:
     found = pattern.fullmatch(request.path)
     assert found, f"{request.path} is not {STAND_INS[slug].PATH}"
     account = found.groupdict().get("account", "")
-    return Call(account, CIMultiDict(request.headers), request.query, request.body, now)
+    headers = CIMultiDict(request.headers)
+    return Call(account, headers, request.query, request.body, now, request.path)
 
 
 def ask(slug: str, request: Request, now: float) -> Answer:

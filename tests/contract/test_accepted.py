@@ -12,11 +12,12 @@ from platforms.base import Fate, Response
 from platforms.registry import PLATFORMS
 from schemas.config import DomainConfig
 from schemas.event import Event
-from schemas.outcome import Outcome, Reason, Skip
+from schemas.outcome import Reason, Skip
 from schemas.raw_event import RawEvent
-from schemas.topics import AUDIT, deliveries
+from schemas.topics import deliveries
 from streams.fan_out import fan_out
 from tests.contract.stand_ins import STAND_INS, ask, call, credentials, deliver, destination
+from tests.outcomes import outcomes_among
 from tests.strategies import destinations, events
 
 SLUGS: Final = sorted(PLATFORMS)
@@ -191,7 +192,7 @@ def test_one_stale_event_of_a_thousand_stays_behind_and_the_rest_is_one_batch(sl
         records += fan_out(raw, domain, PLATFORMS, source=source, first=None, now_ms=NOW * 1000)
 
     sent = [record.value or b"" for record in records if record.topic == deliveries(slug)]
-    told = [Outcome.model_validate_json(r.value or b"") for r in records if r.topic == AUDIT]
+    told = outcomes_among(records)
     assert len(sent) == 999
     assert [(outcome.reason, outcome.event_id) for outcome in told] == [(Reason.TOO_OLD, "o-500")]
     batch = sent[: limits.max_events]

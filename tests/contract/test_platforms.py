@@ -92,7 +92,7 @@ def test_a_file_can_be_read_in_one_sitting(file: Path) -> None:
 @every_platform
 def test_the_protocol_is_complete(slug: str) -> None:
     platform = PLATFORMS[slug]
-    members = set(Platform.__annotations__) | {"payload", "request", "read"}
+    members = set(Platform.__annotations__) | {"payload", "request", "read", "probe"}
     assert all(hasattr(platform, member) for member in members)
     assert slug == platform.SLUG
     assert platform.BASE_URL.startswith("https://")

@@ -18,6 +18,7 @@ from schemas.topics import AUDIT
 from streams.fan_out import fan_out
 from streams.route import route
 from tests.contract.stand_ins import destination
+from tests.outcomes import outcomes_among
 from tests.strategies import SHA256, destinations, events
 from tests.unit.streams.road import domain
 
@@ -175,4 +176,5 @@ def test_without_consent_nothing_is_sent(slug: str, event: Event) -> None:
     assert skip.reason is Reason.NO_CONSENT
     one = domain(destinations=[destination(slug).model_dump()])
     records = fan_out(raw, one, PLATFORMS, source="s", first=None, now_ms=event.event_time)
-    assert [record.topic for record in records] == [AUDIT]
+    assert {record.topic for record in records} == {AUDIT}
+    assert len(outcomes_among(records)) == 1

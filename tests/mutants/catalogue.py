@@ -9,7 +9,11 @@ from typing import Final
 
 from tests.mutants.as_sent import PASSED_THROUGH
 from tests.mutants.how import LIMITED, REQUESTS, VERDICTS
+from tests.mutants.probes import TRIALS
 from tests.mutants.what import FIELDS
 from tests.mutants.who import HASHING, PRE_IMAGES
 
-MUTANTS: Final = (*HASHING, *PRE_IMAGES, *FIELDS, *REQUESTS, *LIMITED, *VERDICTS, *PASSED_THROUGH)
+MUTANTS: Final = (
+    *(*HASHING, *PRE_IMAGES, *FIELDS, *REQUESTS),
+    *(*LIMITED, *VERDICTS, *PASSED_THROUGH, *TRIALS),
+)
