@@ -3,11 +3,15 @@ the database.
 
 Caught up is told by the end-of-partition event of the fetch, not by watermarks, which the
 embedded broker gets wrong.
+
+A topic that was lost and made anew is told by its identity and read from its start: its offsets begin
+again, so that going on where one was would pass over what is there now. What was known stays in force
+meanwhile.
 """
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from confluent_kafka import Consumer, TopicPartition
@@ -18,12 +22,15 @@ from runtime.lifecycle import stop_at_once
 from runtime.logs import get_logger
 from runtime.metrics import CONFIG_RECORDS
 from runtime.settings import Settings
+from runtime.topic_identity import TopicIdentity
 from schemas.config import DomainConfig
 from schemas.topics import DOMAIN_CONFIGS
 
 log = get_logger(__name__)
 
 _POLL_SECONDS: Final = 0.2
+_START_POLL_SECONDS: Final = 0.01
+"""Until the topic has been found: it is there in most cases, and somebody waits."""
 
 
 class ConfigFeed:
@@ -38,6 +45,8 @@ class ConfigFeed:
         self._by_id: dict[str, DomainConfig] = {}
         self._by_host: dict[str, DomainConfig] = {}
         self._by_sync_token: dict[str, DomainConfig] = {}
+        self._on_topic: dict[str, int] = {}
+        self._read_to_end = False
         self._loop = asyncio.get_running_loop()
         self._caught_up = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -61,6 +70,17 @@ class ConfigFeed:
     async def wait_until_caught_up(self) -> None:
         """Return when the feed has read to the end once."""
         await self._caught_up.wait()
+
+    def __iter__(self) -> Iterator[DomainConfig]:
+        """Every domain, as it is now."""
+        return iter(list(self._by_id.values()))
+
+    def on_topic(self) -> dict[str, int] | None:
+        """The revision of each domain that is on the topic; None until it was read to its end.
+
+        It differs from the domains that are known when the topic was lost: those stay in force.
+        """
+        return dict(self._on_topic) if self._read_to_end else None
 
     def by_host(self, host: str) -> DomainConfig | None:
         """The domain of a storefront host (lower case, no port)."""
@@ -104,12 +124,19 @@ class ConfigFeed:
             }
         )
         topic = self._settings.topic(DOMAIN_CONFIGS)
-        consumer.assign([TopicPartition(topic, 0, 0)])
+        identity = TopicIdentity(self._settings.kafka, topic)
+        poll_seconds = _START_POLL_SECONDS
         try:
             while not self._stop.is_set():
-                records, ends = read_all(consumer, 500, _POLL_SECONDS)
+                if identity.has_changed():
+                    self._read_to_end = False
+                    self._on_topic.clear()
+                    consumer.assign([TopicPartition(topic, 0, 0)])
+                    poll_seconds = _POLL_SECONDS
+                records, ends = read_all(consumer, 500, poll_seconds)
                 changed = [domain for record in records if (domain := self._apply(record))]
                 if changed or ends:
+                    self._read_to_end = self._read_to_end or bool(ends)
                     self._tell_loop(changed, caught_up=bool(ends))
         finally:
             consumer.close()
@@ -117,6 +144,7 @@ class ConfigFeed:
     def _apply(self, record: ConsumedRecord) -> DomainConfig | None:
         domain_id = (record.key or b"").decode(errors="replace")
         if record.value is None:
+            self._on_topic.pop(domain_id, None)
             self._remove(domain_id)
             return None
         try:
@@ -129,6 +157,7 @@ class ConfigFeed:
                 errors=[f"{e['loc']}: {e['msg']}" for e in error.errors(include_input=False)],
             )
             return None
+        self._on_topic[config.domain_id] = config.revision
         known = self._by_id.get(config.domain_id)
         if known is not None and known.revision > config.revision:
             CONFIG_RECORDS.labels("older").inc()

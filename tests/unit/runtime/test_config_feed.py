@@ -56,6 +56,20 @@ async def test_a_removed_domain_is_gone(feed: ConfigFeed) -> None:
     assert feed.by_host("shop.example") is feed.by_id("dom_1") is None
 
 
+async def test_what_lies_on_the_topic_is_told_once_it_was_read_to_its_end(feed: ConfigFeed) -> None:
+    take(feed, revision(3))
+    assert feed.on_topic() is None
+    feed._read_to_end = True
+    assert feed.on_topic() == {"dom_1": 3}
+    # The last record of a key is all that is left of it in the end.
+    take(feed, revision(2))
+    assert feed.on_topic() == {"dom_1": 2}
+    assert [domain.revision for domain in feed] == [3]
+    take(feed, None)
+    assert feed.on_topic() == {}
+    assert list(feed) == []
+
+
 @pytest.mark.parametrize("value", [b"", b"{}", b"\xff", b"[]"])
 async def test_what_cannot_be_read_leaves_the_previous_in_force(
     feed: ConfigFeed, value: bytes
