@@ -7,8 +7,10 @@ associated data, so a seal copied to another destination does not open.
 import base64
 import hmac
 import os
+from collections import defaultdict
+from collections.abc import Iterable
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -18,10 +20,25 @@ from runtime.settings import TokenSettings, VaultSettings
 
 _NONCE_BYTES: Final = 12
 _VERSION: Final = "v1"
+_TRIALS: Final = 3
+"""Seals of one key that are tried: one that was tampered with does not condemn the key."""
 
 
 class SealError(CapistreamError):
     """A sealed text that does not open: wrong key, wrong owner, or tampered with."""
+
+
+class Seal(NamedTuple):
+    """A sealed text and whose it is."""
+
+    domain_id: str
+    destination_id: str
+    text: str
+
+    @property
+    def key_id(self) -> str:
+        """The id of the key that it was sealed with; empty when it is no seal."""
+        return _parts(self.text)[0]
 
 
 class Vault:
@@ -47,9 +64,8 @@ class Vault:
 
     def open(self, sealed: str, *, domain_id: str, destination_id: str) -> bytes:
         """Decrypt; raises ``SealError`` when the text is not for this owner or not ours."""
-        version, _, rest = sealed.partition(".")
-        key_id, _, text = rest.rpartition(".")
-        if version != _VERSION or key_id not in self._ring:
+        key_id, text = _parts(sealed)
+        if key_id not in self._ring:
             raise SealError(f"no key {key_id!r} in CAPISTREAM_VAULT__KEYS opens this credential")
         try:
             blob = base64.b64decode(text, validate=True)
@@ -57,6 +73,63 @@ class Vault:
             return self._ring[key_id].decrypt(nonce, box, _owner(domain_id, destination_id))
         except (ValueError, InvalidTag):
             raise SealError("the sealed credential does not open for this destination") from None
+
+    @property
+    def active_key_id(self) -> str:
+        """The id of the key that seals."""
+        return self._active
+
+    @property
+    def key_ids(self) -> frozenset[str]:
+        """The ids of all keys of the ring."""
+        return frozenset(self._ring)
+
+    def seal_again(self, seal: Seal) -> str | None:
+        """The same under the active key; None when it is under it already.
+
+        Raises ``SealError``.
+        """
+        if seal.key_id == self._active:
+            return None
+        owner = {"domain_id": seal.domain_id, "destination_id": seal.destination_id}
+        return self.seal(self.open(seal.text, **owner), **owner)
+
+    def check(self, seals: Iterable[Seal]) -> None:
+        """See that this is the ring that ``seals`` were made with: to be called at a start, before
+        anything is refused to anybody.
+
+        Raises ``ConfigError`` that names the keys that are missing, or are others under their names.
+        """
+        trials: dict[str, list[Seal]] = defaultdict(list)
+        for seal in seals:
+            if (key_id := seal.key_id) and len(trials[key_id]) < _TRIALS:
+                trials[key_id].append(seal)
+        missing = sorted(trials.keys() - self._ring.keys())
+        if missing:
+            raise ConfigError(
+                f"CAPISTREAM_VAULT__KEYS lacks {', '.join(map(repr, missing))}: credentials are sealed "
+                "with it. Give it back, or set these credentials anew; `capistream keys status` counts them."
+            )
+        wrong = sorted(key for key, known in trials.items() if not any(map(self._opens, known)))
+        if wrong:
+            raise ConfigError(
+                f"CAPISTREAM_VAULT__KEYS has another key under the name {', '.join(map(repr, wrong))} "
+                "than the one that credentials are sealed with. Put the right one back."
+            )
+
+    def _opens(self, seal: Seal) -> bool:
+        try:
+            self.open(seal.text, domain_id=seal.domain_id, destination_id=seal.destination_id)
+        except SealError:
+            return False
+        return True
+
+
+def _parts(sealed: str) -> tuple[str, str]:
+    """The key's id and the box; both empty when it is no seal."""
+    version, _, rest = sealed.partition(".")
+    key_id, _, text = rest.rpartition(".")
+    return (key_id, text) if version == _VERSION else ("", "")
 
 
 def _owner(domain_id: str, destination_id: str) -> bytes:

@@ -19,7 +19,7 @@ from runtime.producer import RecordProducer
 from runtime.redis import connect
 from runtime.settings import Settings
 from runtime.slot import Slot
-from runtime.vault import Vault
+from runtime.vault import Seal, Vault
 from schemas.config import Destination, DomainConfig
 from schemas.dead_letter import DeadLetter, DeadLetterReason
 from schemas.delivery import Delivery
@@ -115,9 +115,17 @@ class Sinks:
         return TransactionalCommit(kafka, self._group, self._slot.name, self._clock)
 
     async def run(self, shutdown: Shutdown) -> None:
-        """Work until a shutdown is asked for, then finish what is under way and commit it."""
+        """Work until a shutdown is asked for, then finish what is under way and commit it.
+
+        Raises ``ConfigError`` when these are not the keys that credentials are sealed with.
+        """
         self._feed.start()
         await first_of(self._feed.wait_until_caught_up(), shutdown.wait())
+        self._vault.check(
+            Seal(domain.domain_id, destination.id, destination.sealed)
+            for domain in self._feed
+            for destination in domain.destinations
+        )
         await first_of(self._journal.start(), shutdown.wait())
         journal = asyncio.create_task(self._journal.run())
         journal.add_done_callback(_stop_if_failed)

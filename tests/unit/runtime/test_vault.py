@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from runtime.errors import ConfigError
 from runtime.settings import TokenSettings, VaultSettings
-from runtime.vault import DomainTokens, SealError, Vault, hash_sync_token
+from runtime.vault import DomainTokens, Seal, SealError, Vault, hash_sync_token
 
 OLD, NEW = (SecretStr(base64.b64encode(bytes([n]) * 32).decode()) for n in (1, 2))
 VAULT = Vault(VaultSettings(keys={"old": OLD}))
@@ -83,6 +83,47 @@ def test_a_new_key_seals_and_the_old_one_still_opens() -> None:
     assert rotated.open(before, **OWNER) == rotated.open(after, **OWNER) == b"token"
     with pytest.raises(SealError, match="'new'"):
         VAULT.open(after, **OWNER)
+
+
+def test_a_seal_is_made_again_with_the_active_key_only_once() -> None:
+    rotated = Vault(VaultSettings(keys={"old": OLD, "new": NEW}, active="new"))
+    before = Seal("dom", "dst", VAULT.seal(b"token", **OWNER))
+    again = rotated.seal_again(before)
+    assert before.key_id == "old"
+    assert again is not None
+    after = before._replace(text=again)
+    assert after.key_id == "new"
+    assert Vault(VaultSettings(keys={"new": NEW})).open(again, **OWNER) == b"token"
+    assert rotated.seal_again(after) is None
+    with pytest.raises(SealError):
+        rotated.seal_again(before._replace(destination_id="dst2"))
+
+
+def seals(*keys: Vault, count: int = 4) -> list[Seal]:
+    """``count`` seals with each of these."""
+    return [Seal("dom", "dst", key.seal(b"token", **OWNER)) for key in keys for _ in range(count)]
+
+
+def test_the_ring_that_sealed_passes_its_check() -> None:
+    both = Vault(VaultSettings(keys={"old": OLD, "new": NEW}, active="new"))
+    both.check([])
+    both.check(seals(VAULT, both))
+
+
+def test_a_key_that_is_missing_is_named() -> None:
+    with pytest.raises(ConfigError, match="CAPISTREAM_VAULT__KEYS lacks 'old'"):
+        Vault(VaultSettings(keys={"new": NEW})).check(seals(VAULT))
+
+
+def test_a_key_that_is_another_one_is_named() -> None:
+    both = Vault(VaultSettings(keys={"old": NEW, "new": NEW}, active="new"))
+    with pytest.raises(ConfigError, match="another key under the name 'old'"):
+        both.check(seals(VAULT, both))
+
+
+def test_one_seal_that_was_tampered_with_does_not_condemn_its_key() -> None:
+    good = seals(VAULT, count=2)
+    VAULT.check([Seal("dom", "dst2", good[0].text), Seal("dom", "dst", "no seal"), *good])
 
 
 def test_a_key_may_be_named_with_dots() -> None:
