@@ -1,16 +1,17 @@
-"""Reading the audit topic: one outcome per name, from the first record on."""
+"""Reading the audit topic: one record per name, from the first one on."""
 
-from collections.abc import Callable, Iterator
-from typing import Annotated, Final
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeAlias
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
-from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
 from runtime.errors import UnavailableError
-from runtime.kafka import client_config, read_all
+from runtime.kafka import ConsumedRecord, client_config, read_all
 from runtime.logs import get_logger
 from runtime.settings import Settings
 from schemas.alert import Alert
+from schemas.audit import Told, read_told
 from schemas.outcome import Outcome
 from schemas.topics import AUDIT
 
@@ -18,31 +19,33 @@ log = get_logger(__name__)
 
 _METADATA_TIMEOUT_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.2
+_RECORDS: Final = 5000
+
+Place: TypeAlias = tuple[str, int]
+"""Topic and partition."""
 
 
-def _kind(value: object) -> str:
-    """Outcomes had no kind before there were alerts."""
-    kind = value.get("kind") if isinstance(value, dict) else None
-    return "alert" if kind == "alert" else "outcome"
-
-
-_VALUES: Final[TypeAdapter[Outcome | Alert]] = TypeAdapter(
-    Annotated[
-        Annotated[Outcome, Tag("outcome")] | Annotated[Alert, Tag("alert")], Discriminator(_kind)
-    ]
-)
-
-
-def read_audit(
+def read_records(
     settings: Settings,
     *,
     follow: bool,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Outcome | Alert]:
-    """Every outcome and every alert on the topic, each name once, in the order in which they lie in
-    their partitions; with ``follow``, goes on with what comes.
+) -> Generator[list[ConsumedRecord], None, None]:
+    """All records of the topic, some at a time, in the order in which they lie in their partitions;
+    with ``follow``, goes on with what comes.
 
-    The first record of a name wins: what repeats it after a crash tells the same again.
+    Raises ``UnavailableError`` when Kafka does not answer or the topic is not there.
+    """
+    with from_the_start(settings) as (consumer, unread):
+        while (follow or unread) and not should_stop():
+            records, ends = read_all(consumer, _RECORDS, _POLL_SECONDS)
+            unread -= ends
+            yield records
+
+
+@contextmanager
+def from_the_start(settings: Settings) -> Iterator[tuple[Consumer, set[Place]]]:
+    """A consumer of the whole topic, at its start, and the partitions that it has.
 
     Raises ``UnavailableError`` when Kafka does not answer or the topic is not there.
     """
@@ -59,18 +62,26 @@ def read_audit(
     try:
         partitions = _partitions(consumer, settings)
         consumer.assign(partitions)
-        seen: set[str] = set()
-        unread = {(p.topic, p.partition) for p in partitions}
-        while (follow or unread) and not should_stop():
-            records, ends = read_all(consumer, 1000, _POLL_SECONDS)
-            unread -= ends
-            for record in records:
-                told = read_value(record.value)
-                if told is not None and told.name not in seen:
-                    seen.add(told.name)
-                    yield told
+        yield consumer, {(one.topic, one.partition) for one in partitions}
     finally:
         consumer.close()
+
+
+def read_audit(
+    settings: Settings,
+    *,
+    follow: bool,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Told]:
+    """What ``read_records`` tells, each name once. The first record of a name wins: what repeats it
+    after a crash tells the same again."""
+    seen: set[str] = set()
+    for records in read_records(settings, follow=follow, should_stop=should_stop):
+        for record in records:
+            told = read_value(record.value)
+            if told is not None and told.name not in seen:
+                seen.add(told.name)
+                yield told
 
 
 def read_outcomes(
@@ -100,13 +111,12 @@ def _partitions(consumer: Consumer, settings: Settings) -> list[TopicPartition]:
     return [TopicPartition(topic, number, OFFSET_BEGINNING) for number in found]
 
 
-def read_value(value: bytes | None) -> Outcome | Alert | None:
-    """What the value of a record tells; None, and a line in the log, if it is neither."""
-    try:
-        return _VALUES.validate_json(value or b"")
-    except ValidationError:
-        log.warning("A record on audit is neither outcome nor alert; passed over.")
-        return None
+def read_value(value: bytes | None) -> Told | None:
+    """What the value of a record tells; None, and a line in the log, if it is nothing of ours."""
+    told = read_told(value)
+    if told is None:
+        log.warning("A record on audit cannot be read; passed over.")
+    return told
 
 
 def read_outcome(value: bytes | None) -> Outcome | None:

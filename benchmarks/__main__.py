@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-MODULES = ("road", "gateway", "streams", "sinks")
+MODULES = ("road", "gateway", "streams", "sinks", "audit")
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from confluent_kafka.admin import AdminClient
 
 from benchmarks.doors import cpu_seconds, make_topics
-from benchmarks.streams_work import FED, GROUP, SHOP, raw_record
+from benchmarks.streams_work import FED, GROUP, RECORDS, SHOP, raw_record
 from capistream.supervisor import Child, Supervisor
 from manage.publish import publish
 from runtime.clock import SystemClock
@@ -185,7 +185,7 @@ class Run:
 
     def _output_seconds(self, started_ms: int, events: int) -> float:
         times = [at for at in self._output_times() if at >= started_ms]
-        wanted = events * len(FED)
+        wanted = events * RECORDS
         if len(times) < wanted:
             raise SystemExit(f"{self._arrangement.name}: {len(times)} of {wanted} records came out")
         if len(times) > wanted:

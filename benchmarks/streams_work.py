@@ -20,7 +20,9 @@ from streams.fan_out import fan_out
 
 GROUP: Final = "streams"
 FED: Final = ("meta", "tiktok", "pinterest", "snapchat", "reddit")
-"""One destination at each: five records come of an event, deliveries or outcomes."""
+"""One destination at each: a delivery or an outcome of an event."""
+RECORDS: Final = 1 + len(FED)
+"""What comes of an event: that, and its routing."""
 
 SHOP: Final = DomainConfig.model_validate(
     {

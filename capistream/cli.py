@@ -7,7 +7,17 @@ import orjson
 import typer
 from rich.console import Console
 
-from capistream import configure, contacts, dead_letters, destinations, processes, traffic
+from capistream import (
+    configure,
+    contacts,
+    dead_letters,
+    destinations,
+    domains,
+    keyring,
+    organisations,
+    processes,
+    traffic,
+)
 from runtime.errors import EXIT_CONFIG, CapistreamError, ConfigError
 
 app = typer.Typer(
@@ -22,11 +32,16 @@ app.command()(processes.gateway)
 app.command()(processes.streams)
 app.command()(processes.sinks)
 app.command()(processes.audit)
+app.command("audit-rebuild")(processes.audit_rebuild)
+app.command()(processes.manage)
 app.command()(processes.sandbox)
 app.command()(processes.health)
 app.add_typer(configure.topics_app, name="topics")
-app.add_typer(configure.domain_app, name="domain")
+app.add_typer(organisations.org_app, name="org")
+app.add_typer(organisations.user_app, name="user")
+app.add_typer(domains.domain_app, name="domain")
 app.add_typer(destinations.destination_app, name="destination")
+app.add_typer(keyring.keys_app, name="keys")
 app.add_typer(contacts.contacts_app, name="contacts")
 app.command("settings")(configure.show_settings)
 app.command()(traffic.send)

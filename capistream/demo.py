@@ -46,7 +46,10 @@ async def run_demo(
         clock = SystemClock()
         say = _silent if as_json else output.console.print
         say("Starting Kafka, Valkey, the sandbox, gateway, streams, sinks and audit …")
-        async with Stack(directory, clock, embedded=True, port=port, quiet=True) as stack:
+        # Whom the demo is over for has nothing to manage.
+        async with Stack(
+            directory, clock, embedded=True, port=port, manages=keep, quiet=True
+        ) as stack:
             domain, token = await register_demo_shop(stack)
             events = bring_to_now(read_events(read_file(str(EVENTS_FILE))), clock.now_ms() // 1000)
             say(f"Sending {len(events)} events as {HOST} to {stack.gateway_url} …")

@@ -1,24 +1,36 @@
-"""The command that sets a destination: its credentials, and the rules by which events go to it."""
+"""Commands about destinations: their credentials, and the rules by which events go to them.
+
+What is slow to load is imported where it is used, so that ``--help`` is not.
+"""
 
 import sys
-from collections.abc import Mapping
-from typing import Annotated, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from capistream import output
-from capistream.changes import change, given, listed
-from capistream.options import AsJson, DataDir
+from capistream.changes import Desk, at_desk, change, confirm, given, listed
+from capistream.options import AsJson, DataDir, Yes
+from runtime.errors import CapistreamError
 from schemas.config import ValueRule
+
+if TYPE_CHECKING:
+    from manage import tables
 
 destination_app = typer.Typer(help="Accounts at ad platforms.", no_args_is_help=True)
 
 STDIN: Final = "-"
 
+Host = Annotated[str, typer.Argument(help="The storefront's host.")]
+Which = Annotated[
+    str, typer.Argument(help="The destination's id, its platform, or the id of its account there.")
+]
+
 
 @destination_app.command("set")
 def destination_set(
-    host: Annotated[str, typer.Argument(help="The storefront's host.")],
+    host: Host,
     platform: Annotated[
         str,
         typer.Argument(help="meta, tiktok, pinterest, snapchat, reddit or snackvideo."),
@@ -117,6 +129,106 @@ def destination_set(
         },
         as_json=as_json,
     )
+
+
+@destination_app.command("list")
+def destination_list(host: Host, data: DataDir = None, as_json: AsJson = False) -> None:
+    """List a host's destinations, tokens masked."""
+
+    async def read(desk: Desk) -> list[dict[str, object]]:
+        return [
+            {
+                "destinationId": row.id,
+                "platform": row.platform,
+                "account": row.account,
+                "preview": row.preview,
+                "enabled": row.enabled,
+                "checkOk": row.check_ok,
+                "checkedAt": row.checked_at,
+                "checkError": row.check_error,
+            }
+            for row in (await desk.store.domain(host)).destinations
+        ]
+
+    found = at_desk(data, read)
+    output.print_table(found, key="destinations", none="No destination yet.", as_json=as_json)
+
+
+@destination_app.command("check")
+def destination_check(
+    host: Host,
+    destination: Annotated[
+        str | None,
+        typer.Argument(help="Its id, platform or account. [default: all]", show_default=False),
+    ] = None,
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try credentials at their platforms; exits 1 when some are refused."""
+    from manage import operations
+    from manage.probe import Prober
+
+    async def check(desk: Desk) -> list[dict[str, object]]:
+        rows = _named((await desk.store.domain(host)).destinations, destination)
+        prober = Prober(desk.settings, desk.clock)
+        try:
+            return [
+                {
+                    "destinationId": row.id,
+                    "platform": row.platform,
+                    "account": row.account,
+                    "ok": said.ok,
+                    "status": said.status,
+                    "error": said.error,
+                }
+                for row in rows
+                for said in [await operations.check(desk.store, prober, host, row.id)]
+            ]
+        finally:
+            await prober.close()
+
+    found = at_desk(data, check)
+    output.print_table(found, key="checks", none="No destination yet.", as_json=as_json)
+    if not all(one["ok"] for one in found):
+        raise typer.Exit(1)
+
+
+@destination_app.command("remove")
+def destination_remove(
+    host: Host,
+    destination: Which,
+    yes: Yes = False,
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a destination and its credentials."""
+
+    async def find(desk: Desk) -> "tables.Destination":
+        rows = _named((await desk.store.domain(host)).destinations, destination)
+        if len(rows) != 1:
+            several = ", ".join(f"{row.id} ({row.platform} {row.account})" for row in rows)
+            raise CapistreamError(f"{destination} names several; name one by its id: {several}")
+        return rows[0]
+
+    row = at_desk(data, find)
+    confirm(f"Remove {row.platform} {row.account} of {host} and its credentials?", yes=yes)
+    change(data, lambda store: store.remove_destination(host, row.id))
+    output.print_fields({"destinationId": row.id, "removed": True}, as_json=as_json)
+
+
+def _named(
+    rows: "Sequence[tables.Destination]", name: str | None
+) -> "Sequence[tables.Destination]":
+    """Those of this id, platform or account; None: all.
+
+    Raises ``CapistreamError`` when there is none.
+    """
+    found = [row for row in rows if name in (None, row.id, row.platform, row.account)]
+    if not found and name is not None:
+        raise CapistreamError(
+            f"the domain has no destination {name}; see `capistream destination list`"
+        )
+    return found
 
 
 def _pairs(

@@ -86,13 +86,43 @@ def ensure_secrets(directory: Path) -> None:
     if path.exists():
         return
     document = {
-        "vault": {"keys": {"embedded": _random_key()}},
-        "tokens": {"secret": _random_key()},
+        "vault": {"keys": {"embedded": random_key()}},
+        "tokens": {"secret": random_key()},
     }
+    _write_secret(path, document)
+
+
+def add_key(directory: Path, key_id: str, key: str) -> None:
+    """Add a key to the ring of an embedded stack, as the one that seals from its next start on.
+
+    Raises ``ConfigError`` when the directory has no keys of its own.
+    """
+    path = directory / SECRETS_FILE
+    try:
+        document = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} is not there: this stack's keys are not kept in its data directory"
+        ) from None
+    vault = document["vault"]
+    vault["keys"][key_id] = key
+    vault["active"] = key_id
+    # Whole or not at all: what is sealed is lost with its key.
+    whole = path.with_suffix(".new")
+    whole.unlink(missing_ok=True)
+    _write_secret(whole, document)
+    whole.replace(path)
+
+
+def random_key() -> str:
+    """A key for the vault, or a secret for the tokens."""
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def _write_secret(path: Path, document: object) -> None:
+    """Make a file that nobody but its owner may read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(orjson.dumps(document))
-
-
-def _random_key() -> str:
-    return base64.b64encode(secrets.token_bytes(32)).decode()
+        file.flush()
+        os.fsync(descriptor)

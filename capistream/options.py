@@ -18,6 +18,7 @@ DataDir = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 LogsAsJson = Annotated[bool, typer.Option("--json", help="Log JSON, for collectors.")]
 
 

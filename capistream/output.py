@@ -37,17 +37,38 @@ def print_json(value: object, *, indent: bool = False) -> None:
 
 
 def print_fields(fields: Mapping[str, object], *, as_json: bool) -> None:
-    """Named values."""
+    """Named values. Those whose names end in ``At`` are moments in Unix milliseconds."""
     if as_json:
         print_json(fields)
         return
     table = Table.grid(padding=(0, 2))
     for name, value in fields.items():
-        table.add_row(Text(name, style="bold"), Text(_plain(value)))
+        table.add_row(Text(name, style="bold"), Text(_plain(name, value)))
     console.print(table)
 
 
-def _plain(value: object) -> str:
+def print_table(
+    rows: Sequence[Mapping[str, object]], *, key: str, none: str, as_json: bool
+) -> None:
+    """Rows that have the same names, as ``print_fields`` has them; ``none`` is what a person reads
+    when there are none."""
+    if as_json:
+        print_json({key: list(rows)})
+        return
+    if not rows:
+        console.print(none)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_plain(name, value)) for name, value in row.items()))
+    console.print(table)
+
+
+def _plain(name: str, value: object) -> str:
+    if name.endswith("At") and isinstance(value, int):
+        return datetime.fromtimestamp(value / 1000, UTC).isoformat(timespec="seconds")
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if isinstance(value, dict):

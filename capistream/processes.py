@@ -3,13 +3,15 @@
 Each command imports its stage itself: a process loads only what it runs, and ``--help`` nothing.
 """
 
+import asyncio
 import sys
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from capistream import output
+from capistream.changes import given
 from capistream.options import AsJson, DataDir, LogsAsJson, settings_for
 from runtime.clock import SystemClock
 from runtime.errors import CapistreamError, ConfigError
@@ -24,6 +26,7 @@ class ProcessName(StrEnum):
     STREAMS = "streams"
     SINKS = "sinks"
     AUDIT = "audit"
+    MANAGE = "manage"
 
 
 def up(
@@ -39,6 +42,12 @@ def up(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="The gateway's port; 0: any free one.")
     ] = None,
+    manage_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="The management API's port; 0, or with --embedded: any free one."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole stack in one command, until a signal."""
@@ -47,7 +56,9 @@ def up(
     settings = settings_for("up", data, as_json)
 
     async def serve(shutdown: Shutdown) -> None:
-        async with Stack(settings.data_dir, SystemClock(), embedded=embedded, port=port) as stack:
+        async with Stack(
+            settings.data_dir, SystemClock(), embedded=embedded, port=port, manage_port=manage_port
+        ) as stack:
             output.print_fields(stack.describe(), as_json=as_json)
             await first_of(shutdown.wait(), stack.failed)
             if stack.failed.done():
@@ -67,8 +78,7 @@ def gateway(
 ) -> None:
     """Take events over HTTP and put them on raw-events."""
     settings = settings_for("gateway", data, as_json)
-    given: dict[str, Any] = {"host": host, "port": port, "workers": workers}
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes = given(host=host, port=port, workers=workers)
     section = settings.gateway.model_copy(update=changes)
     settings = settings.model_copy(update={"gateway": section})
     if section.workers > 1:
@@ -126,11 +136,39 @@ def sinks(
 
 
 def audit(data: DataDir = None, as_json: LogsAsJson = False) -> None:
-    """Read outcomes and keep what became of the keys that shops' servers ask for."""
+    """Read outcomes and keep what became of each event, and of the keys that shops' servers ask
+    for."""
     from audit.worker import run_audit
 
     settings = settings_for("audit", data, as_json)
     run_until_shutdown(lambda shutdown: run_audit(settings, shutdown))
+
+
+def audit_rebuild(data: DataDir = None, as_json: AsJson = False) -> None:
+    """Empty the event log and make it anew from the audit topic, beside whatever runs."""
+    from audit.rebuild import rebuild
+
+    settings = settings_for("audit-rebuild", data)
+    with output.progress(as_json=as_json) as show:
+        records = asyncio.run(rebuild(settings, lambda count: show(f"{count} records")))
+    output.print_fields({"records": records}, as_json=as_json)
+
+
+def manage(
+    data: DataDir = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")] = None,
+    as_json: LogsAsJson = False,
+) -> None:
+    """Serve the management API, and keep Kafka's configuration as the database says."""
+    from audit.log import open_log
+    from manage.worker import run_manage
+
+    settings = settings_for("manage", data, as_json)
+    changes = given(host=host, port=port)
+    section = settings.manage.model_copy(update=changes)
+    settings = settings.model_copy(update={"manage": section})
+    run_until_shutdown(lambda shutdown: run_manage(settings, shutdown, open_log))
 
 
 def sandbox(

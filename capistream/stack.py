@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -24,12 +25,13 @@ from manage.publish import publish
 from manage.store import Store
 from platforms.registry import PLATFORMS
 from runtime.clock import Clock
+from runtime.database import Database
 from runtime.errors import CapistreamError, ConfigError, UnavailableError
 from runtime.kafka import TopicAdmin
 from runtime.lifecycle import Heartbeat
 from runtime.logs import get_logger
 from runtime.redis import connect
-from runtime.settings import STACK_FILE, Settings, load_settings
+from runtime.settings import STACK_FILE, GatewaySettings, ManageSettings, Settings, load_settings
 from runtime.vault import DomainTokens, Vault
 from schemas.topics import topic_table
 
@@ -56,14 +58,18 @@ class Stack:
         *,
         embedded: bool,
         port: int | None = None,
+        manage_port: int | None = None,
+        manages: bool = True,
         quiet: bool = False,
     ) -> None:
-        """``port`` is the gateway's (0: any free one); ``quiet`` sends the children's logs to
-        files in the data directory instead of standard error."""
+        """``port`` is the gateway's, ``manage_port`` that of the management API (0: any free one),
+        which is left out if nobody ``manages``; ``quiet`` sends the children's logs to files in the
+        data directory instead of standard error."""
         self.directory = directory.absolute()
         self._clock = clock
         self._embedded = embedded
-        self._port = port
+        self._doors = ("gateway", "manage") if manages else ("gateway",)
+        self._ports = {"gateway": port, "manage": manage_port}
         self._quiet = quiet
         self._lock: IO[str] | None = None
         self._supervisor = Supervisor(clock, on_restart=self._write_processes)
@@ -86,12 +92,14 @@ class Stack:
             if self._embedded:
                 await self._start_embedded()
             else:
-                self._write_stack({"gateway": {"port": self._gateway_port()}})
+                self._write_stack({name: {"port": self._port_of(name)} for name in self._ports})
             await self._prepare()
             await self._start_workers()
-            # The door last: what comes in through it is worked at once.
-            await self._supervisor.start(self._ours("gateway"))
-            await self._wait(self._gateway_serves, "the gateway")
+            # The doors last: what comes in through them is worked at once.
+            for name in self._doors:
+                await self._supervisor.start(self._ours(name))
+            for name in self._doors:
+                await self._wait(partial(_serves, self._url_of(name)), name)
             self._write_processes()
         except BaseException:
             await self._stop()
@@ -105,12 +113,13 @@ class Stack:
     @property
     def gateway_url(self) -> str:
         """Where the gateway is reached."""
-        return f"http://{self.settings.gateway.host}:{self.settings.gateway.port}"
+        return self._url_of("gateway")
 
     def describe(self) -> dict[str, object]:
         """What a person, or a script, needs to use the stack."""
         return {
             "gateway": self.gateway_url,
+            "manage": self._url_of("manage") if "manage" in self._doors else None,
             "kafka": self.settings.kafka.bootstrap,
             "sandbox": self.sandbox_url,
             "data": str(self.directory),
@@ -131,12 +140,22 @@ class Stack:
                 f"a stack is running in {self.directory} already; choose another with --data"
             ) from None
 
-    def _gateway_port(self) -> int:
-        wanted = self.settings.gateway.port if self._port is None else self._port
+    def _url_of(self, door: str) -> str:
+        settings = self._settings_of(door)
+        return f"http://{settings.host}:{settings.port}"
+
+    def _settings_of(self, door: str) -> GatewaySettings | ManageSettings:
+        return self.settings.gateway if door == "gateway" else self.settings.manage
+
+    def _port_of(self, door: str) -> int:
+        settings = self._settings_of(door)
+        given = self._ports[door]
+        wanted = settings.port if given is None else given
         if wanted == 0:
             return free_port()
-        if not is_free(self.settings.gateway.host, wanted):
-            raise ConfigError(f"port {wanted} is in use; choose another with --port")
+        if not is_free(settings.host, wanted):
+            option = "--port" if door == "gateway" else "--manage-port"
+            raise ConfigError(f"port {wanted} is in use; choose another with {option}")
         return wanted
 
     async def _start_embedded(self) -> None:
@@ -148,13 +167,21 @@ class Stack:
                     "leave out --embedded or the setting"
                 )
         ensure_secrets(self.directory)
+        if self._ports["manage"] is None and "port" not in self.settings.manage.model_fields_set:
+            self._ports["manage"] = 0
         broker, valkey, sandbox = free_port(), free_port(), free_port()
         self.sandbox_url = f"http://127.0.0.1:{sandbox}"
         self._write_stack(
             {
                 "kafka": {"bootstrap": f"127.0.0.1:{broker}", "session_timeout_seconds": 6},
                 "redis": {"url": f"redis://127.0.0.1:{valkey}/0"},
-                "gateway": {"port": self._gateway_port()},
+                "gateway": {"port": self._port_of("gateway")},
+                "manage": {
+                    "port": self._port_of("manage"),
+                    # Mails go to a file, and a shop of a test may be asked for its configuration.
+                    "development": True,
+                    "callback_networks": ["127.0.0.0/8", "::1/128"],
+                },
                 "platforms": {slug: {"base_url": self.sandbox_url} for slug in PLATFORMS},
                 # The embedded broker shows what was aborted, and does not fence.
                 "audit": {"transactions": False},
@@ -210,8 +237,8 @@ class Stack:
 
     def _ours(self, name: str, *arguments: str) -> Child:
         command = [sys.executable, "-m", "capistream", name, "--data", str(self.directory)]
-        if name == "gateway" and self._port is not None:
-            arguments = ("--port", str(self.settings.gateway.port))
+        if self._ports.get(name) is not None:
+            arguments = ("--port", str(self._settings_of(name).port))
         path = None
         if self._quiet:
             path = self.directory / "logs" / f"{name}.log"
@@ -236,22 +263,24 @@ class Stack:
         finally:
             await client.aclose()
 
-    async def _gateway_serves(self) -> bool:
-        with suppress(aiohttp.ClientError, TimeoutError):
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
-                session.get(f"{self.gateway_url}/health") as answer,
-            ):
-                return answer.status == 200
-        return False
-
     async def _stop(self) -> None:
-        """The door first, then each stage after what feeds it, the log last."""
-        await self._supervisor.stop(["gateway", *WORKERS, "sandbox", "valkey", "broker"])
+        """The doors first, then each stage after what feeds it, the log last."""
+        await self._supervisor.stop(["gateway", "manage", *WORKERS, "sandbox", "valkey", "broker"])
         for name in (STACK_FILE, PROCESSES_FILE):
             (self.directory / name).unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.close()
+
+
+async def _serves(url: str) -> bool:
+    timeout = aiohttp.ClientTimeout(total=2)
+    with suppress(aiohttp.ClientError, TimeoutError):
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{url}/health") as answer,
+        ):
+            return answer.status == 200
+    return False
 
 
 async def _reaches(admin: TopicAdmin) -> bool:
@@ -262,10 +291,11 @@ async def _reaches(admin: TopicAdmin) -> bool:
     return True
 
 
-def open_store(settings: Settings, clock: Clock) -> Store:
-    """The configuration store that the settings name.
+def open_store(settings: Settings, clock: Clock, database: Database | None = None) -> Store:
+    """The configuration store that the settings name; ``database`` is theirs, if it is open already.
 
     Raises ``ConfigError`` when a key is missing.
     """
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Store(settings.database_url, Vault(settings.vault), DomainTokens(settings.tokens), clock)
+    vault, tokens = Vault(settings.vault), DomainTokens(settings.tokens)
+    return Store(database or Database(settings.database_url), vault, tokens, clock)

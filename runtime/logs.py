@@ -106,8 +106,17 @@ def configure_logs(settings: LogSettings, process: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.level.upper())
-    # Faust and its client build a record per message below warning level, an eighth of a worker.
-    for chatty in ("faust", "mode", "aiokafka", "asyncio", "aiohttp.access", "alembic"):
+    # Faust and its client build a record per message below warning level, an eighth of a worker;
+    # SQLite's tells each statement with its values.
+    for chatty in (
+        "faust",
+        "mode",
+        "aiokafka",
+        "asyncio",
+        "aiohttp.access",
+        "alembic",
+        "aiosqlite",
+    ):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(process=process)
 

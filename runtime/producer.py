@@ -57,10 +57,15 @@ class RecordProducer:
         *,
         delivery_timeout_seconds: float,
         linger_seconds: float = 0.005,
+        may_repeat: bool = False,
     ) -> None:
+        """``may_repeat``: what is lost on its way may lie there twice, in its order all the same. A
+        producer that may spares its first record the half second in which the others get their
+        identity."""
         self._config: dict[str, Any] = client_config(settings) | {
             "acks": "all",
-            "enable.idempotence": True,
+            "enable.idempotence": not may_repeat,
+            "max.in.flight": 1 if may_repeat else 5,
             "linger.ms": linger_seconds * 1000,
             "delivery.timeout.ms": int(delivery_timeout_seconds * 1000),
             "queue.buffering.max.messages": 500_000,

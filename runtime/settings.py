@@ -9,7 +9,8 @@ import base64
 import binascii
 import difflib
 import os
-from ipaddress import IPv4Network, IPv6Network
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -221,11 +222,93 @@ class SinksSettings(Section):
 
 
 class AuditSettings(Section):
-    """How outcomes are written."""
+    """How outcomes are written, and for how long the event log keeps them."""
 
     transactions: bool = True
     """Outcomes and offsets in one transaction: each outcome is on ``audit`` once. Off for a broker
     that cannot do it, such as the embedded one: then an outcome may lie there twice, under one id."""
+    retention_seconds: Annotated[int, Field(ge=60)] = 90 * 24 * 3600
+    """How long the event log keeps what became of events whose domain says nothing else."""
+    sweep_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """How often it is looked for what is older."""
+
+
+def _is_base_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        msg = "must start with http:// or https://"
+        raise ValueError(msg)
+    return url.rstrip("/")
+
+
+_HOST_NAME: Final = re.compile(
+    r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]"
+)
+
+
+def _is_host_name(text: str) -> str:
+    host = text.strip().lower().rstrip(".")
+    if not _HOST_NAME.fullmatch(host):
+        msg = "must be a host name such as ssp.example.com"
+        raise ValueError(msg)
+    return host
+
+
+def _is_address_and_port(text: str) -> str:
+    address, _, port = text.strip().rpartition(":")
+    try:
+        ip_address(address.removeprefix("[").removesuffix("]"))
+        is_port = 0 < int(port) < 65536
+    except ValueError:
+        is_port = False
+    if not is_port:
+        msg = "must be an address and a port such as 192.0.2.53:53 or [2001:db8::53]:53"
+        raise ValueError(msg)
+    return text.strip()
+
+
+class ManageSettings(Section):
+    """The management API."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8090
+    public_url: Annotated[str, AfterValidator(_is_base_url)] | None = None
+    """Where people reach it; stands in mails, and is the origin that may change something.
+    http://<host>:<port> when absent."""
+    development: bool = False
+    """Cookies over http, and mails that go to standard error and a file instead of a server."""
+    trusted_proxies: Annotated[
+        tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)
+    ] = ()
+    """Networks (CIDR, with commas) whose X-Forwarded-For is believed."""
+    default_plan: str = "unlimited"
+    """Of a new organisation: unlimited, free, pro, business or scale."""
+    requests_per_minute: Annotated[int, Field(ge=0)] = 60
+    """Requests of one session in any 60 seconds; 0: any number."""
+    logins_per_hour: Annotated[int, Field(ge=1)] = 5
+    """Magic links to one address in an hour."""
+    cname_target: Annotated[str, AfterValidator(_is_host_name)] | None = None
+    """The host that the shops' hosts are to be CNAMEs of. Absent: a host counts as routed here."""
+    dns_resolver: Annotated[str, AfterValidator(_is_address_and_port)] | None = None
+    """``address:port`` of the name server that is asked; the system's when absent."""
+    callback_networks: Annotated[
+        tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)
+    ] = ()
+    """Networks (CIDR, with commas) that shops' callbacks may lie in although they are not public,
+    also over http. For development, and for shops inside one's own walls."""
+    reconcile_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """How often what Kafka has of the configuration is compared with the database."""
+
+
+class MailSettings(Section):
+    """The server that mails are handed to."""
+
+    host: str | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    username: str | None = None
+    password: SecretStr | None = None
+    sender: str = "capistream@localhost"
+    timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
 class LogSettings(Section):
@@ -234,13 +317,6 @@ class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = "auto"
     """auto: readable in a terminal, JSON elsewhere."""
-
-
-def _is_base_url(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        msg = "must start with http:// or https://"
-        raise ValueError(msg)
-    return url.rstrip("/")
 
 
 class EndpointSettings(Section):
@@ -271,6 +347,8 @@ class Settings(BaseSettings):
     streams: StreamsSettings = StreamsSettings()
     sinks: SinksSettings = SinksSettings()
     audit: AuditSettings = AuditSettings()
+    manage: ManageSettings = ManageSettings()
+    mail: MailSettings = MailSettings()
     log: LogSettings = LogSettings()
     platforms: dict[str, EndpointSettings] = Field(default_factory=dict)
     """By platform slug."""

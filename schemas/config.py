@@ -56,20 +56,10 @@ Country = Annotated[str, AfterValidator(_known_country)]
 """ISO 3166 alpha-2 in upper case."""
 
 
-class Destination(Wire):
-    """One configured account at a platform: what is needed to decide and to build a payload.
+class DestinationRules(Wire):
+    """By which rules events go to a destination: what a merchant switches."""
 
-    Nothing secret is readable here: ``sealed`` holds the platform's credentials model under
-    AES-256-GCM, and only the sinks have the key.
-    """
-
-    id: str
-    platform: str
     enabled: bool = True
-    account: str
-    """The public id that a merchant knows this destination by (pixel or ad account id)."""
-    test_event_code: TestEventCode = None
-    """Shows its events in the platform's test view. From its credentials, but no secret."""
     advanced_matching: bool = True
     """Whether hashed personal identifiers are sent besides click ids, cookies, ip and agent."""
     limited_data_use: bool = False
@@ -91,6 +81,21 @@ class Destination(Wire):
     consent_required: bool = False
     """Whether an event that does not say that its person consented to marketing is held back.
     One that says that the person did not is held back in any case."""
+
+
+class Destination(DestinationRules):
+    """One configured account at a platform: what is needed to decide and to build a payload.
+
+    Nothing secret is readable here: ``sealed`` holds the platform's credentials model under
+    AES-256-GCM, and only the sinks have the key.
+    """
+
+    id: str
+    platform: str
+    account: str
+    """The public id that a merchant knows this destination by (pixel or ad account id)."""
+    test_event_code: TestEventCode = None
+    """Shows its events in the platform's test view. From its credentials, but no secret."""
     sealed: str
 
     @field_validator("value")
@@ -106,7 +111,7 @@ Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+$")]
 
 
 def _read_network(value: Any) -> Any:
-    return ip_network(value.strip()) if isinstance(value, str) else value
+    return str(ip_network(value.strip())) if isinstance(value, str) else value
 
 
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_read_network)]
@@ -115,7 +120,29 @@ Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_read_network)]
 AgentPart = Annotated[str, StringConstraints(min_length=3, max_length=200)]
 
 
-class DomainConfig(Wire):
+class DomainOptions(Wire):
+    """How a domain's events are taken: what a merchant sets."""
+
+    strict: bool = False
+    """Refuse events with unknown keys instead of leaving the keys out."""
+    default_country: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$")] | None = None
+    """ISO 3166 alpha-2, for phone numbers written without a country code."""
+    default_currency: Currency = None
+    allowed_origins: tuple[Origin, ...] = ()
+    """Origins (https://m.shop.example) that may send from a browser besides the host's own."""
+    excluded_addresses: tuple[Network, ...] = ()
+    """Clients (CIDR) whose events go to nobody: the shop's own staff, its monitoring."""
+    excluded_agents: tuple[AgentPart, ...] = ()
+    """Parts of user agents, in any case of letters, whose events go to nobody."""
+    monthly_events: Annotated[int, Field(ge=0)] | None = None
+    """How many events the organisation may have forwarded in a calendar month (UTC); None: any."""
+    dedupe_window_seconds: int = Field(default=DEFAULT_DEDUPE_WINDOW_SECONDS, ge=1)
+    remember_contacts: bool = False
+    """Keep the clicks that led a contact here, under hashes, and give later events of the contact
+    the click ids that they lack."""
+
+
+class DomainConfig(DomainOptions):
     """One storefront host and everything that its events need to be judged and sent."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, le=SCHEMA_VERSION)
@@ -127,25 +154,8 @@ class DomainConfig(Wire):
     subscription: Subscription = Subscription.ACTIVE
     token_generation: int = 1
     sync_token_sha256: str
-    strict: bool = False
-    """Refuse events with unknown keys instead of leaving the keys out."""
-    default_country: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$")] | None = None
-    """ISO 3166 alpha-2, for phone numbers written without a country code."""
-    default_currency: Currency = None
-    allowed_origins: tuple[Origin, ...] = ()
-    """Origins (https://m.shop.example) that may send from a browser besides the host's own."""
-    excluded_addresses: tuple[Network, ...] = ()
-    """Clients (CIDR) whose events go to nobody: the shop's own staff, its monitoring."""
-    excluded_agents: tuple[
-        Annotated[str, StringConstraints(min_length=3, max_length=200)], ...
-    ] = ()
-    """Parts of user agents, in any case of letters, whose events go to nobody."""
-    monthly_events: Annotated[int, Field(ge=0)] | None = None
-    """How many events the organisation may have forwarded in a calendar month (UTC); None: any."""
-    dedupe_window_seconds: int = Field(default=DEFAULT_DEDUPE_WINDOW_SECONDS, ge=1)
-    remember_contacts: bool = False
-    """Keep the clicks that led a contact here, under hashes, and give later events of the contact
-    the click ids that they lack."""
+    log_retention_seconds: Annotated[int, Field(ge=60)] | None = None
+    """How long the event log keeps what became of its events; None: as long as the log keeps any."""
     destinations: tuple[Destination, ...] = ()
 
     def destination(self, destination_id: str) -> Destination | None:

@@ -66,9 +66,9 @@ def topic_table(platforms: Iterable[str]) -> tuple[Topic, ...]:
     rows = [
         Topic(RAW_EVENTS, "domain_id:event_id", "RawEvent", 12, 7 * DAY_SECONDS, ("ingest",), ("streams",)),
         Topic(REPLAY_EVENTS, "domain_id:event_id", "RawEvent", 12, 2 * DAY_SECONDS, ("capistream",), ("streams",)),
-        Topic(AUDIT, "domain_id", "Outcome or Alert", 12, 30 * DAY_SECONDS, ("streams", "sinks"), ("audit",)),
+        Topic(AUDIT, "domain_id", "Outcome, Alert or Routing", 12, 30 * DAY_SECONDS, ("streams", "sinks"), ("audit",)),
         Topic(DEAD_LETTERS, "key of the origin", "the origin's bytes", 6, 30 * DAY_SECONDS, ("streams", "sinks"), ("audit",)),
-        Topic(DOMAIN_CONFIGS, "domain_id", "DomainConfig", 1, None, ("manage",), ("ingest", "streams", "sinks")),
+        Topic(DOMAIN_CONFIGS, "domain_id", "DomainConfig", 1, None, ("manage",), ("ingest", "streams", "sinks", "audit")),
     ]  # fmt: skip
     for slug in platforms:
         key, value = (

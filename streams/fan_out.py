@@ -1,4 +1,4 @@
-"""One accepted event → the records that come of it, one or more per destination. Pure."""
+"""One accepted event → the records that come of it: where it goes, and one per destination. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -13,6 +13,7 @@ from schemas.outcome import Outcome, OutcomeKind, Reason, Skip, outcome_id
 from schemas.raw_event import Blocks, RawEvent
 from schemas.record import Record
 from schemas.replay import Replay
+from schemas.routing import routing_record
 from streams.enrich import enrich
 from streams.remember import NOTHING, Recalled
 from streams.route import route, route_block
@@ -37,7 +38,8 @@ def fan_out(
     recalled: Recalled = NOTHING,
     replay: Replay | None = None,
 ) -> list[Record]:
-    """A delivery for each destination that is to get the event, an outcome for each that is not.
+    """A delivery for each destination that is to get the event, an outcome for each that is not, and
+    first of all the routing, which names those that are to get it.
 
     An event that is withheld from all of them has one outcome, for the whole of it. ``source`` is
     where the event's record lies; ``first``, when this is a repeat, where the copy that counts
@@ -45,22 +47,27 @@ def fan_out(
     to which of the destinations.
     """
     replay_id = replay.id if replay else None
+    tell = partial(
+        routing_record, raw, source=source, at=now_ms, first_source=first, replay_id=replay_id
+    )
     if raw.withheld is not None:
         detail = _WITHHELD.get(raw.withheld)
-        return [_nowhere(raw, source, now_ms, raw.withheld, detail, replay_id)]
+        return [tell(()), _nowhere(raw, source, now_ms, raw.withheld, detail, replay_id)]
     destinations = [one for one in domain.destinations if replay is None or replay.wants(one.id)]
     deliveries = _deliveries(raw, destinations, source, replay_id)
     if first is not None:
-        return [_duplicate(delivery, first, now_ms) for delivery in deliveries]
+        return [tell(()), *(_duplicate(delivery, first, now_ms) for delivery in deliveries)]
     decide = _route(raw, domain, recalled)
     records = [_removed(raw, source, now_ms, gone, replay_id) for gone in _gone(domain, replay)]
+    routed = []
     for destination, delivery in zip(destinations, deliveries, strict=True):
         decision = _encode(decide, destination, platforms.get(destination.platform))
         if isinstance(decision, Skip):
             records.append(_skipped(delivery, decision, now_ms))
         else:
             records.append(delivery.to_record(decision))
-    return records
+            routed.append((destination.id, destination.platform))
+    return [tell(routed), *records]
 
 
 def _route(raw: RawEvent, domain: DomainConfig, recalled: Recalled) -> _Route:

@@ -5,6 +5,8 @@ from typing import Final
 
 from hypothesis import settings
 
+pytest_plugins: Final = ["tests.databases"]
+
 collect_ignore: Final = ["chaos"]
 """It takes minutes: run when it is named, as `make chaos` does."""
 

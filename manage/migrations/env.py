@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs on the connection that ``manage.store`` hands over."""
+"""Alembic's entry point: runs on the connection that ``runtime.database`` hands over."""
 
 from alembic import context
 
@@ -6,6 +6,7 @@ from manage.tables import Base
 
 context.configure(
     connection=context.config.attributes["connection"],
+    version_table=context.config.attributes["version_table"],
     target_metadata=Base.metadata,
     render_as_batch=True,
 )

@@ -36,8 +36,14 @@ SETTINGS: Final = {
     "CAPISTREAM_SINKS__RETRY_SECONDS": "1,2,4",
     "CAPISTREAM_SINKS__PARKED_SECONDS": "2",
     "CAPISTREAM_AUDIT__TRANSACTIONS": json.dumps(ON_APACHE),
+    "CAPISTREAM_MANAGE__DEVELOPMENT": "true",
 }
-GROUPS: Final = {"streams": "raw-events", "sinks": "deliveries.", "audit": "audit"}
+GROUPS: Final = {
+    "streams": "raw-events",
+    "sinks": "deliveries.",
+    "audit": "audit",
+    "audit-log": "audit",
+}
 """Consumer group → how the names of the topics that it reads begin."""
 
 _TIMEOUT_SECONDS: Final = 20

@@ -98,10 +98,13 @@ def test_settings_exist_and_can_work(
     assert set(settings.platforms) <= set(PLATFORMS)
 
 
-def test_demo_reaches_no_vendor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("service", ["sinks", "manage"])
+def test_demo_reaches_no_vendor(
+    service: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     variables = variables_in(ROOT / "deploy/demo.env")
 
-    settings = settings_of("sinks", variables, monkeypatch, tmp_path)
+    settings = settings_of(service, variables, monkeypatch, tmp_path)
 
     addresses = {slug: settings.platforms[slug].base_url for slug in PLATFORMS}
     assert addresses == dict.fromkeys(PLATFORMS, "http://sandbox:9700")
@@ -181,12 +184,25 @@ def test_no_container_may_do_more_than_it_must(service: str) -> None:
         assert declared["cap_drop"] == ["ALL"]
 
 
+def test_mails_of_whoever_has_a_file_of_variables_go_to_a_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given = {"CAPISTREAM_VAULT__KEYS": "", "CAPISTREAM_TOKENS__SECRET": ""}
+    variables = variables_in(ROOT / ".env.example") | given | {"CAPISTREAM_VAULT__ACTIVE": ""}
+
+    settings = settings_of("manage", variables, monkeypatch, tmp_path)
+
+    assert not settings.manage.development
+    assert settings.mail.host == "replace_me"
+
+
 @pytest.mark.parametrize("service", OURS)
 def test_only_those_that_need_a_secret_get_it(service: str) -> None:
     allowed = {
-        "VAULT__KEYS": {"gateway", "sinks"},
-        "TOKENS__SECRET": {"gateway"},
-        "DATABASE__URL": {"gateway"},
+        "VAULT__KEYS": {"manage", "sinks"},
+        "TOKENS__SECRET": {"gateway", "manage"},
+        "DATABASE__URL": {"manage", "audit"},
+        "MAIL__PASSWORD": {"manage"},
     }
     given = environment_of(service, {})
 

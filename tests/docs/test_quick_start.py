@@ -1,4 +1,4 @@
-"""The README's quick start, run as it stands."""
+"""The sections of the README that are to be run, as they stand."""
 
 import os
 import re
@@ -16,16 +16,17 @@ from capistream.embedded import free_port
 from runtime.settings import PREFIX
 from tests.docs.markdown import ROOT, Block, blocks, section
 
-QUICK_START: Final = blocks(section((ROOT / "README.md").read_text(), "Quick start"))
-PORT: Final = "8080"
+README: Final = (ROOT / "README.md").read_text()
+PORTS: Final = ("8080", "8090")
 DIVIDER: Final = "--- next block ---"
 SECONDS: Final = 150
 
 
-def executable() -> list[tuple[Block, Block | None]]:
-    """The ``sh`` blocks, each with the ``text`` block that says what it prints."""
+def executable(heading: str) -> list[tuple[Block, Block | None]]:
+    """The ``sh`` blocks of a section, each with the ``text`` block that says what it prints."""
     pairs = []
-    for block, following in zip(QUICK_START, [*QUICK_START[1:], None], strict=True):
+    found = blocks(section(README, heading))
+    for block, following in zip(found, [*found[1:], None], strict=True):
         if block.language == "sh":
             shows = following is not None and following.language == "text"
             pairs.append((block, following if shows else None))
@@ -56,11 +57,15 @@ def shell_environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.integration
 @pytest.mark.timeout(SECONDS + 30)
-def test_it_prints_what_it_says(tmp_path: Path, shell_environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("heading", ["Quick start", "Management API"])
+def test_it_prints_what_it_says(
+    tmp_path: Path, shell_environment: dict[str, str], heading: str
+) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    pairs = executable()
+    pairs = executable(heading)
     script = f"echo '{DIVIDER}'\n".join(block.text for block, _ in pairs)
-    script = script.replace(PORT, str(free_port()))
+    for port in PORTS:
+        script = script.replace(port, str(free_port()))
 
     shell = subprocess.Popen(
         ["bash", "-eu"],

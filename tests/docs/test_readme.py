@@ -12,6 +12,8 @@ from pydantic import BaseModel, SecretStr
 from ingest.errors import STATUS
 from ingest.pmw import read_blocks
 from ingest.validate import read_request
+from manage.api import ROUTES
+from manage.routes import Access
 from platforms.registry import PLATFORMS
 from runtime.settings import PREFIX, Settings
 from sandbox.control import routes
@@ -219,6 +221,19 @@ def test_what_is_seen_is_what_is_said(row: list[str]) -> None:
 
     seen = [part for code in codes(row[0]) for part in code.split("…")]
     assert [part for part in seen if part not in source] == []
+
+
+def test_calls_of_the_management_api() -> None:
+    roles = {
+        Access.ANYBODY: "anybody", Access.USER: "a user", Access.MEMBER: "a member",
+        Access.ADMIN: "an admin", Access.OWNER: "the owner",
+    }  # fmt: skip
+    served = {
+        f"{route.method} {route.path}": "the shop" if route.bearer else roles[route.access]
+        for route in ROUTES
+    }
+
+    assert {codes(row[0])[0]: row[1] for row in table(README, "Call")} == served
 
 
 def test_sandbox_endpoints() -> None:

@@ -69,6 +69,8 @@ def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
             "CAPISTREAM_REDIS__URL": f"redis://127.0.0.1:{valkey}/0",
             "CAPISTREAM_VAULT__KEYS": json.dumps({"test": base64.b64encode(b"v" * 32).decode()}),
             "CAPISTREAM_TOKENS__SECRET": base64.b64encode(b"t" * 32).decode(),
+            "CAPISTREAM_MANAGE__DEVELOPMENT": "true",
+            "CAPISTREAM_MANAGE__CALLBACK_NETWORKS": "127.0.0.0/8",
             **{f"CAPISTREAM_PLATFORMS__{slug.upper()}__BASE_URL": url for slug in PLATFORMS},
         }
 

@@ -147,7 +147,7 @@ class Outflow:
         """Event id → its outcomes, in order, as they lie on audit."""
         found = defaultdict(list)
         for one in sorted(self.told(), key=lambda told: int(told["at"])):
-            if one.get("kind") != "alert" and one["platform"] == platform:
+            if one["kind"] == "outcome" and one["platform"] == platform:
                 found[one["eventId"]].append(one["outcome"])
         return dict(found)
 

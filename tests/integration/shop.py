@@ -1,4 +1,4 @@
-"""``python -m tests.integration.shop HOST DATA_DIR '{"options": …, "tokens": {…}}'``.
+"""``python -m tests.integration.shop HOST DATA_DIR '{"options": …, "tokens": {…}, "publishes": …}'``.
 
 Does what ``capistream domain add`` and a ``destination set`` per platform do, in one process: the
 tests make many shops, and each command takes a second to start.
@@ -35,7 +35,8 @@ async def add(host: str, directory: Path, wanted: dict[str, Any]) -> dict[str, A
             config, destinations[slug] = changed.config, changed.destination.id
     finally:
         await store.close()
-    await publish(settings, [config])
+    if wanted["publishes"]:
+        await publish(settings, [config])
     return {
         "domainId": added.domain_id,
         "domainToken": added.domain_token,

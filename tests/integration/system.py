@@ -109,7 +109,7 @@ class System:
         """Start and wait until it serves."""
         log = (self.directory.parent / f"{self.directory.name}.log").open("a")
         self.process = subprocess.Popen(
-            self._command("up", "--port", "0", "--json", *self.arguments),
+            self._command("up", "--port", "0", "--manage-port", "0", "--json", *self.arguments),
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -200,7 +200,7 @@ class System:
                 outcome = json.loads(record.value())
             except ValueError:
                 continue  # another test's, to see what is made of it
-            if outcome["domainId"] == domain_id and outcome.get("kind") != "alert":
+            if outcome["domainId"] == domain_id and outcome.get("kind", "outcome") == "outcome":
                 found.setdefault(outcome["outcomeId"], outcome)
         return sorted(found.values(), key=lambda outcome: int(outcome["at"]))
 
@@ -213,11 +213,17 @@ class System:
         return self._shop(host, made.stdout)
 
     def make_shop(
-        self, name: str, *, tokens: Mapping[str, str] | None = None, **options: Any
+        self,
+        name: str,
+        *,
+        tokens: Mapping[str, str] | None = None,
+        publishes: bool = True,
+        **options: Any,
     ) -> Shop:
-        """The same in one process, and with other tokens."""
+        """The same in one process, and with other tokens; the database alone knows of it unless it
+        ``publishes``."""
         host = f"{name}.example"
-        wanted = json.dumps({"options": options, "tokens": tokens or {}})
+        wanted = json.dumps({"options": options, "tokens": tokens or {}, "publishes": publishes})
         made = self._run(
             [sys.executable, "-m", "tests.integration.shop", host, str(self.directory), wanted]
         )

@@ -36,6 +36,7 @@ from tests.integration.canary import (
     secret,
 )
 from tests.integration.gate import Gate, gate
+from tests.integration.manager import Manager
 from tests.integration.parts import beside, until_known
 from tests.integration.system import (
     FINAL,
@@ -81,7 +82,11 @@ TOKENS: Final = {slug: _secret(slug) for slug in PLATFORMS}
 EXPIRED: Final = _secret("of-yesterday", begins="expired-")
 MISTAKEN: Final = _secret("mistaken")
 PASSWORD: Final = _secret("password")
-MARKS: Final = (*PERSON.values(), CLICK, BLOCK, *TOKENS.values(), EXPIRED, MISTAKEN, PASSWORD)
+CALLBACK: Final = _secret("of-a-callback")
+MARKS: Final = (
+    *(*PERSON.values(), CLICK, BLOCK),
+    *(*TOKENS.values(), EXPIRED, MISTAKEN, PASSWORD, CALLBACK),
+)
 
 _ANYBODY: Final = tuple(mark.name for mark in (*PERSON.values(), CLICK, BLOCK))
 _PAGE: Final = ("e-mail", "phone", "first name")
@@ -106,6 +111,9 @@ ALLOWED: Final = (
     Allowed(["click id"], "Redis, contact", "what is remembered of a contact, under a hash"),
     Allowed(["click id"], "output of capistream contacts", "to show that is what it is for"),
     Allowed(["ip address"], "Redis, keys of rate", "a client's requests of the last minute", passes=True),
+    Allowed(["login link"], "file mails.txt", "where mails go in development"),
+    Allowed(["login link"], "log", "the same"),
+    Allowed(["domain token*"], "answer of manage", "a page of the shop's has it"),
     Allowed([MISTAKEN.name, "e-mail"], "answer to what is no HTTP", "aiohttp shows its sender the line"),
 )  # fmt: skip
 """Where marks may be read, and why. Each row must be needed: so each shows that the marks came
@@ -328,6 +336,71 @@ def run_commands(known: Client) -> None:
     assert codes == [code for code, _, _ in commands]
 
 
+OWNER: Final = "owner@canary.example"
+
+
+def log_in(known: Client) -> Manager:
+    """Have the shop's organisation owned by somebody who is logged in; their secrets are marked."""
+    added = known.run("user", "add", OWNER, "--org", known.shop.host, "--role", "owner")
+    assert added.returncode == 0
+    manager = Manager(known.system.description["manage"], known.system.directory / "mails.txt")
+    link = manager.log_in(OWNER).partition("token=")[2]
+    issued = {"login link": link, "session": manager.session or ""}
+    known.search.marks = (*known.search.marks, *(secret(*one) for one in issued.items()))
+    return manager
+
+
+def manage_a_shop(known: Client, manager: Manager) -> None:
+    """Add a domain and all that belongs to it by the API; what it issues is marked."""
+    added = manager.post("/v1/domains", {"host": "managed.example"})
+    path = f"/v1/domains/{added['domain']['id']}"
+    anew = manager.post(f"{path}/regenerate-token")
+    issued = {
+        "domain token of the second": added["domain"]["domainToken"],
+        "sync token of the second": added["syncToken"],
+        "new sync token": anew["syncToken"],
+    }
+    known.search.marks = (*known.search.marks, *(secret(*one) for one in issued.items()))
+    manager.seen.clear()
+
+    sync = anew["syncToken"]
+    callback = {"callback_url": "http://127.0.0.1:9/", "callback_token": CALLBACK.written}
+    manager.post("/v1/sync/register-callback", callback, bearer=sync)
+    types = {"facebook": "meta", "tiktok": "tiktok", "reddit": "reddit", "snapchat": "snapchat"}
+    good = [
+        {"type": kind, "pixel_id": "managed", "access_token": TOKENS[slug].written}
+        for kind, slug in types.items()
+    ]
+    bad = {"type": "pinterest", "ad_account_id": "1", "access_token": EXPIRED.written}
+    pushed = manager.post("/v1/sync/domain-config", {"destinations": [*good, bad]}, bearer=sync)
+    assert [one["ok"] for one in pushed["destination_results"]] == [True] * len(good) + [False]
+    assert manager.post(f"{path}/resync")["reached"] is False
+    for page in (path, "/v1/domains", "/v1/org/members", "/v1/org/actions", "/v1/org/usage"):
+        manager.get(page)
+
+
+def manage_wrongly(known: Client, manager: Manager) -> None:
+    """What the API refuses: secrets where none is taken."""
+    said = MISTAKEN.written
+    pair = f"{said} {said}"
+    callback = {"callback_url": f"https://shop.example/{said}", "callback_token": pair}
+    wrong: list[tuple[int, str, str, Any, str | None]] = [
+        (400, "POST", "/v1/auth/login", {"email": said}, None),
+        (401, "GET", f"/v1/auth/callback?token={said}", None, None),
+        (401, "POST", "/v1/sync/domain-config", {"destinations": []}, said),
+        (400, "POST", "/v1/sync/domain-config", {"destinations": said}, known.shop.sync_token),
+        (400, "POST", "/v1/sync/domain-config", {"destinations": [{"type": pair, "access_token": [said]}]}, known.shop.sync_token),
+        (400, "POST", "/v1/sync/register-callback", callback, known.shop.sync_token),
+        (404, "GET", f"/v1/domains/{said}", None, None),
+        (400, "GET", f"/v1/org/events?outcome={said}", None, None),
+    ]  # fmt: skip
+    for status, method, path, body, bearer in wrong:
+        assert manager.call(method, path, body, bearer=bearer).status == status, (method, status)
+    stranger = Manager(manager.url, manager.mails, session=said)
+    assert stranger.call("GET", "/v1/auth/me").status == 401
+    known.search.add_all(("answer of manage", text) for text in (*manager.seen, *stranger.seen))
+
+
 def look_at_the_system(known: Client) -> None:
     """Search what it shows and holds while it runs."""
     known.get("/metrics")
@@ -364,6 +437,8 @@ def test_all_that_is_left_behind_holds_no_person_and_no_secret(
         script_faults(platforms.sandbox)
         ids = shop_here(known)
         knock_wrongly(known)
+        manager = log_in(known)
+        manage_a_shop(known, manager)
         spoil_the_log(known)
         failed = {"retrying", "parked"}
         eventually(lambda: kinds(shop), within=60, until=lambda found: failed <= found)
@@ -375,6 +450,9 @@ def test_all_that_is_left_behind_holds_no_person_and_no_secret(
         wanted = everywhere(f"echo-{number}" for number in range(ECHOES))
         eventually(echo.fates, within=60, until=lambda found: wanted <= found.keys())
         assert_all_was_quoted(platforms, echo)
+        for page in ("events", "events/whole", "accuracy", "daily-usage"):
+            manager.get(f"/v1/org/{page}")
+        manage_wrongly(known, manager)
 
         planted = plant(known)
         look_at_the_system(known)

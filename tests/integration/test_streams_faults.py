@@ -12,10 +12,11 @@ from typing import Final
 
 import pytest
 
-from schemas.outcome import Outcome, OutcomeKind
+from schemas.outcome import OutcomeKind
 from schemas.topics import AUDIT
 from tests.integration.flow import Fed, Flow, Workers, Writer, with_repeats
 from tests.integration.system import PLATFORMS, eventually
+from tests.outcomes import outcomes_in
 
 ON_APACHE: Final = os.environ.get("REQUIRE_KAFKA") == "1"
 
@@ -58,7 +59,7 @@ def ids(count: int) -> list[str]:
 
 def each_repeat_is_told(flow: Flow, fed: Fed) -> None:
     """A second copy has an outcome of its own for each destination, and names the first."""
-    outcomes = [Outcome.model_validate_json(r.value()) for r in flow.system.records(AUDIT)]
+    outcomes = outcomes_in(record.value() for record in flow.system.records(AUDIT))
     assert {outcome.outcome for outcome in outcomes} == {OutcomeKind.DUPLICATE}
     told = {one.outcome_id: (one.source, one.first_source) for one in outcomes}
     repeats = {(again, first) for first, *others in fed.places.values() for again in others}

@@ -10,12 +10,13 @@ from confluent_kafka import Producer
 
 from runtime.errors import EXIT_CRASHED
 from schemas.dead_letter import DeadLetterReason
-from schemas.outcome import Outcome, Reason
+from schemas.outcome import Reason
 from schemas.topics import AUDIT, DOMAIN_CONFIGS, deliveries
 from tests.integration.flow import Flow, Named, Writer
 from tests.integration.parts import beside
 from tests.integration.poisoned_streams import POISON
 from tests.integration.system import PLATFORMS, eventually
+from tests.outcomes import outcomes_in
 
 EVENTS: Final = 3_000
 IN_A_ROW: Final = 20
@@ -114,7 +115,7 @@ def test_a_switched_off_destination_gets_nothing_from_two_seconds_on(flow: Flow)
     sent = flow.system.records(deliveries("meta"))
     last_ms = max(record.timestamp()[1] for record in sent)
     assert last_ms - switched_ms < EFFECT_SECONDS * 1000
-    outcomes = [Outcome.model_validate_json(r.value()) for r in flow.system.records(AUDIT)]
+    outcomes = outcomes_in(record.value() for record in flow.system.records(AUDIT))
     assert {(o.platform, o.reason) for o in outcomes} == {("meta", Reason.DESTINATION_DISABLED)}
     # Nothing is both, nothing is neither.
     assert {o.event_id for o in outcomes} == fed.places.keys() - flow.copies("meta").keys()

@@ -13,6 +13,7 @@ from benchmarks.streams_work import FED, SHOP, raw_record, records_of, wanted_of
 from schemas.raw_event import RawEvent
 from schemas.topics import AUDIT, deliveries
 from streams.decode import decode
+from tests.outcomes import outcomes_among
 
 NOW_MS = 1_767_225_600_000
 
@@ -34,8 +35,9 @@ def _round(*, ours: float, limit: float = 4000.0, least: float = 0.5) -> Round:
 @pytest.mark.parametrize("number", range(20))
 def test_an_event_goes_to_every_platform(number: int) -> None:
     """None of the funnel's events is skipped anywhere: a run has five records of each event."""
-    topics = {record.topic for record in records_of(_raw(number), "raw-events-0-1", None, NOW_MS)}
-    assert topics == set(map(deliveries, FED))
+    records = records_of(_raw(number), "raw-events-0-1", None, NOW_MS)
+    assert {record.topic for record in records} == {*map(deliveries, FED), AUDIT}
+    assert outcomes_among(records) == []
 
 
 def test_a_repeat_has_the_claim_of_another_and_five_outcomes() -> None:
@@ -44,7 +46,8 @@ def test_a_repeat_has_the_claim_of_another_and_five_outcomes() -> None:
     assert wanted_of(repeat, "t")[0] == wanted_of(original, "t")[0]
     assert raw_record(49, NOW_MS, "run")[0] == raw_record(24, NOW_MS, "run")[0]
     records = records_of(repeat, "raw-events-0-9", "raw-events-0-1", NOW_MS)
-    assert [record.topic for record in records] == [AUDIT] * len(FED)
+    assert {record.topic for record in records} == {AUDIT}
+    assert len(outcomes_among(records)) == len(FED)
 
 
 def test_two_runs_have_no_event_in_common() -> None:

@@ -22,6 +22,8 @@ from runtime.clock import SystemClock
 from runtime.settings import SECRETS_FILE, load_settings
 
 KEY = base64.b64encode(b"canary" * 5 + b"ab").decode()
+KEYS = {"VAULT__KEYS": json.dumps({"k1": KEY}), "TOKENS__SECRET": KEY}
+MANAGES = KEYS | {"MANAGE__DEVELOPMENT": "true", "KAFKA__BOOTSTRAP": "127.0.0.1:1"}
 
 
 def commands() -> Iterator[tuple[str, ...]]:
@@ -50,7 +52,8 @@ def test_the_help_of_a_destination_names_every_platform(slug: str) -> None:
 def test_the_commands_there_are() -> None:
     assert {
         "up", "gateway", "streams", "sinks", "audit", "sandbox", "health", "settings", "send",
-        "outcomes", "replay", "demo", "topics", "domain", "destination",
+        "outcomes", "replay", "demo", "topics", "domain", "destination", "manage", "org", "user",
+        "keys", "audit-rebuild",
     } <= {command[0] for command in commands() if command}  # fmt: skip
 
 
@@ -71,6 +74,21 @@ FAILURES = [
     (("gateway",), {}, 78, "CAPISTREAM_TOKENS__SECRET is not set"),
     (("domain", "add", "shop.example", "--org", "o"), {}, 78, "CAPISTREAM_VAULT__KEYS is not set"),
     (("sinks", "--platform", "myspace"), {}, 78, "'myspace' is not a platform"),
+    (("manage",), {}, 78, "CAPISTREAM_VAULT__KEYS is not set"),
+    (("manage",), {"VAULT__KEYS": KEYS["VAULT__KEYS"]}, 78, "CAPISTREAM_TOKENS__SECRET is not set"),
+    (("manage",), KEYS, 78, "CAPISTREAM_MAIL__HOST is not set"),
+    (
+        ("manage",),
+        MANAGES | {"MANAGE__DEFAULT_PLAN": "gold"},
+        78,
+        "'gold' is no plan; there are unl",
+    ),
+    (
+        ("manage",),
+        MANAGES | {"DATABASE__URL": "sqlite+aiosqlite:////nowhere/x"},
+        1,
+        "cannot be used",
+    ),
     (("send", "/nowhere/events.json"), {}, 1, "/nowhere/events.json cannot be read"),
     (("send", "-"), {}, 1, "the file is not JSON"),
 ]
@@ -88,6 +106,45 @@ def test_a_failure_is_one_line(
     (line,) = ran.stderr.splitlines()
     assert line.startswith("error: ")
     assert message in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MANAGE__CNAME_TARGET", "https://ssp.example.com"),
+        ("MANAGE__CNAME_TARGET", "ssp"),
+        ("MANAGE__DNS_RESOLVER", "192.0.2.53"),
+        ("MANAGE__DNS_RESOLVER", "ns.example.com:53"),
+        ("MANAGE__PUBLIC_URL", "manage.example.com"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_named(tmp_path: Path, name: str, value: str) -> None:
+    ran = run("manage", data=tmp_path, **MANAGES, **{name: value})
+    assert ran.returncode == 78
+    assert f"CAPISTREAM_{name}: must" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_keys_that_are_not_those_of_the_database_are_told_at_the_start(tmp_path: Path) -> None:
+    ensure_secrets(tmp_path)
+
+    async def add_destination() -> None:
+        store = open_store(load_settings(tmp_path), SystemClock())
+        await store.upgrade()
+        await store.add_domain("shop.example", "Org", {})
+        fields = {"access_token": "EAABcanary", "pixel_id": "1234567890"}
+        await store.set_destination("shop.example", "meta", fields)
+        await store.close()
+
+    asyncio.run(add_destination())
+    (tmp_path / SECRETS_FILE).unlink()
+    for name, told in (("k1", "lacks 'embedded'"), ("embedded", "another key under the name")):
+        ring = {"VAULT__KEYS": json.dumps({name: KEY})}
+        ran = run("manage", data=tmp_path, **MANAGES | ring)
+        assert ran.returncode == 78
+        (line,) = ran.stderr.splitlines()
+        assert told in line
+        assert KEY not in line
 
 
 def test_a_failure_as_json(tmp_path: Path) -> None:

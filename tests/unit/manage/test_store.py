@@ -1,16 +1,30 @@
-"""The store on SQLite: what is refused, what is kept, and how."""
+"""The store on each of the databases: what is refused, what is kept, and how."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 from ipaddress import ip_network
-from pathlib import Path
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from manage.store import RefusedChangeError, Store
+from manage import tables
+from manage.actions import COMMAND
+from manage.previews import masked
+from manage.probe import Check
+from manage.store import (
+    ById,
+    KnownCallback,
+    Push,
+    Pushed,
+    RefusedChangeError,
+    Store,
+    organisation_configs,
+)
+from runtime.database import Database
 from runtime.settings import TokenSettings, VaultSettings
 from runtime.vault import DomainTokens, Vault, hash_sync_token
 from schemas.config import DomainConfig, Subscription
@@ -24,8 +38,8 @@ TOKENS = DomainTokens(TokenSettings(secret=KEY))
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = Store(f"sqlite+aiosqlite:///{tmp_path}/x.db", VAULT, TOKENS, JumpingClock())
+async def store(database: Database) -> AsyncIterator[Store]:
+    opened = Store(database, VAULT, TOKENS, JumpingClock())
     await opened.upgrade()
     yield opened
     await opened.close()
@@ -56,6 +70,108 @@ async def test_domains_of_one_organisation_share_it(store: Store) -> None:
     assert one.config.org_id == two.config.org_id != other.config.org_id
     assert one.domain_token != two.domain_token
     assert one.sync_token != two.sync_token
+
+
+async def test_an_organisation_is_named_by_id_or_name(store: Store, database: Database) -> None:
+    one = await store.add_domain("a.example", "Org", {})
+    two = await store.add_domain("b.example", one.config.org_id, {})
+    assert two.config.org_id == one.config.org_id
+    async with database.changing.begin() as session:
+        twin = tables.Organisation(
+            id="org_twin", name="Org", plan_id="free", subscription="active", created_at=1
+        )
+        session.add(twin)
+    ids = ", ".join(sorted([one.config.org_id, "org_twin"]))
+    with pytest.raises(RefusedChangeError, match=rf"org: several are called Org; .*: {ids}"):
+        await store.add_domain("c.example", "Org", {})
+    named = await store.add_domain("c.example", "org_twin", {})
+    assert named.config.org_id == "org_twin"
+
+
+async def test_an_organisation_that_is_gone_is_not_made_again(store: Store) -> None:
+    with pytest.raises(RefusedChangeError, match="no such organisation"):
+        await store.add_domain_to("org_gone", "a.example", {}, COMMAND)
+    assert await store.configs() == []
+
+
+async def test_plan_and_subscription_are_published_with_each_domain(
+    store: Store, database: Database
+) -> None:
+    first = await store.add_domain("a.example", "Org", {})
+    await store.add_domain("b.example", "Org", {"monthlyEvents": 50_000})
+    await store.add_domain("c.example", "Org", {"monthlyEvents": 700_000})
+    other = await store.add_domain("d.example", "Other", {})
+    assert (first.config.monthly_events, first.config.log_retention_seconds) == (None, None)
+    async with database.changing.begin() as session:
+        row = await session.get_one(tables.Organisation, first.config.org_id)
+        row.plan = await session.get_one(tables.Plan, "pro")
+        row.subscription = "inactive"
+        configs = await organisation_configs(session, row.id)
+    configs.sort(key=lambda config: config.host)
+    assert [config.host for config in configs] == ["a.example", "b.example", "c.example"]
+    assert [config.monthly_events for config in configs] == [500_000, 50_000, 500_000]
+    assert {config.log_retention_seconds for config in configs} == {3 * 86400}
+    assert {config.subscription for config in configs} == {Subscription.INACTIVE}
+    assert {config.revision for config in configs} == {2}
+    assert await store.configs([config.domain_id for config in configs]) == sorted(
+        configs, key=lambda config: config.domain_id
+    )
+    assert await store.configs([other.domain_id]) == [other.config]
+    assert await store.configs([]) == []
+
+
+async def test_a_change_of_the_plan_and_one_of_a_domain_follow_one_another(
+    store: Store, database: Database
+) -> None:
+    added = await store.add_domain("a.example", "Org", {})
+
+    async def set_plan(name: str) -> DomainConfig:
+        async with database.changing.begin() as session:
+            row = await session.get_one(tables.Organisation, added.config.org_id)
+            row.plan = await session.get_one(tables.Plan, name)
+            (config,) = await organisation_configs(session, row.id)
+            return config
+
+    async def set_domain(number: int) -> DomainConfig:
+        return (await store.set_domain("a.example", {"dedupeWindowSeconds": number + 1})).config
+
+    changes = [set_plan("pro" if n % 4 else "free") if n % 2 else set_domain(n) for n in range(12)]
+    configs = sorted(await asyncio.gather(*changes), key=lambda config: config.revision)
+    assert [config.revision for config in configs] == list(range(2, 14))
+    assert await store.configs() == [configs[-1]]
+
+
+async def test_a_new_domain_token(store: Store) -> None:
+    added = await store.add_domain("shop.example", "Org", {})
+    made = await store.rotate_domain_token("shop.example")
+    assert (made.config.token_generation, made.config.revision) == (2, 2)
+    assert TOKENS.matches(made.token, added.domain_id, 2)
+    assert made.token != added.domain_token
+    assert made.config.sync_token_sha256 == added.config.sync_token_sha256
+
+
+async def test_pushes_at_the_same_time_follow_one_another(store: Store) -> None:
+    added = await store.add_domain("shop.example", "Org", {})
+    which = ById(added.config.org_id, added.domain_id)
+
+    def push(number: int) -> Awaitable[Push]:
+        fields = META | {"pixel_id": str(number % 3)}
+        return store.push(which, [Pushed("meta", fields, advanced_matching=True)], COMMAND)
+
+    pushes = await asyncio.gather(*(push(number) for number in range(9)))
+    changed = sorted((p.config for p in pushes if p.changed), key=lambda config: config.revision)
+    assert [config.revision for config in changed] == list(range(2, 2 + len(changed)))
+    assert all(len(config.destinations) == 1 for config in changed)
+    assert await store.configs() == [changed[-1]]
+
+
+async def test_callbacks_registered_at_the_same_time(store: Store) -> None:
+    added = await store.add_domain("shop.example", "Org", {})
+    which = ById(added.config.org_id, added.domain_id)
+    known = [KnownCallback(f"https://shop.example/{n}", f"token-{n}") for n in range(5)]
+    await asyncio.gather(*(store.register_callback(which, one, COMMAND) for one in known))
+    assert await store.callback(which) in known
+    assert await store.configs() == [added.config]
 
 
 @pytest.mark.parametrize(
@@ -271,11 +387,63 @@ async def test_a_wrong_change_names_its_field_and_no_token(
     assert (config.revision, config.destinations) == (1, ())
 
 
-async def test_no_secret_is_readable_at_rest(store: Store, tmp_path: Path) -> None:
+async def test_of_new_credentials_nothing_is_known(store: Store) -> None:
+    await store.add_domain("shop.example", "Org", {})
+    made = (await store.set_destination("shop.example", "meta", META)).destination
+    check = Check(ok=False, status=401, error="Meta refuses these credentials")
+    await store.note_checks({made.id: check, "dst_gone": check})
+    (row,) = (await store.domain("shop.example")).destinations
+    assert (row.check_ok, row.check_status, row.check_error) == (False, 401, check.error)
+    await store.set_rules("shop.example", made.id, {"limitedDataUse": True})
+    (row,) = (await store.domain("shop.example")).destinations
+    assert row.check_ok is False
+    await store.set_destination("shop.example", "meta", META)
+    (row,) = (await store.domain("shop.example")).destinations
+    assert (row.checked_at, row.check_ok, row.check_status, row.check_error) == (None,) * 4
+
+
+async def test_what_no_key_opens_is_to_be_set_anew(store: Store, database: Database) -> None:
+    added = await store.add_domain("shop.example", "Org", {})
+    made = (await store.set_destination("shop.example", "meta", META)).destination
+    which = ById(added.config.org_id, added.domain_id)
+    await store.register_callback(which, KnownCallback("https://shop.example/", "t"), COMMAND)
+    key = SecretStr("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+    other = Store(database, Vault(VaultSettings(keys={"k1": key})), TOKENS, JumpingClock())
+    for opening in (other.credentials(which, made.id), other.callback(which)):
+        with pytest.raises(RefusedChangeError, match="cannot be opened any more"):
+            await opening
+    push = await other.push(which, [Pushed("meta", META, advanced_matching=True)], COMMAND)
+    assert push.changed
+    _, opened = await other.credentials(which, made.id)
+    assert opened.reveal()["access_token"] == CANARY
+
+
+async def test_no_secret_is_readable_at_rest(store: Store, dump: Callable[[], bytes]) -> None:
     added = await store.add_domain("shop.example", "Org", {})
     await store.set_destination("shop.example", "meta", META)
     await store.close()
-    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    kept = dump()
     assert b"shop.example" in kept
     for secret in (CANARY, added.sync_token, added.domain_token, KEY.get_secret_value()):
         assert secret.encode() not in kept
+
+
+@pytest.mark.parametrize(
+    ("secret", "shown"),
+    [
+        ("sk-0123456789abcdef7f3a", "sk-****…7f3a"),
+        ("012345678901", "****…8901"),
+        ("0123456789", "****…789"),
+        ("012", "****…2"),
+        ("01", "****…"),
+    ],
+)
+def test_a_preview(secret: str, shown: str) -> None:
+    assert masked(secret) == shown
+
+
+@given(secret=st.text(alphabet="abcdef", min_size=1, max_size=300))
+def test_a_preview_shows_a_third_at_most(secret: str) -> None:
+    shown = masked(secret).replace("****…", "")
+    assert len(shown) <= min(7, len(secret) // 3)
+    assert len(masked(secret)) <= 40

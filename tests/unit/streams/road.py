@@ -23,6 +23,7 @@ from streams.memory import Memory
 from streams.quota import Quota
 from streams.remember import Answer, Question
 from streams.worker import Stage
+from tests.outcomes import outcomes_among
 from tests.unit.runtime.clocks import JumpingClock
 
 RECEIVED_AT = 1_767_225_700_000
@@ -172,7 +173,7 @@ def stage(
 
 def outcomes(records: Sequence[Record]) -> list[Outcome]:
     """The outcomes among records."""
-    return [Outcome.model_validate_json(r.value or b"") for r in records if r.topic == AUDIT]
+    return outcomes_among(records)
 
 
 def sent(records: Sequence[Record]) -> list[Record]:

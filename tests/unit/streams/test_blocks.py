@@ -95,7 +95,7 @@ def test_a_block_goes_out_under_the_test_code_of_its_destination() -> None:
     shop = domain(destinations=[ROWS[0] | {"testEventCode": "TEST1"}, ROWS[1]])
     received = raw_blocks({"meta": BLOCK, "tiktok": BLOCK})
     records = fan_out(received, shop, PLATFORMS, source="raw-events-3-7", first=None, now_ms=1)
-    codes = [Delivery.from_headers(record.headers).test_event_code for record in records]
+    codes = [Delivery.from_headers(record.headers).test_event_code for record in sent(records)]
     assert codes == ["TEST1", None]
 
 
