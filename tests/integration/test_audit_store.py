@@ -238,12 +238,9 @@ def test_each_plan_keeps_its_domain_for_as_long_as_it_says(audit_store: Store) -
         audit_store.until_deliveries(40)
 
 
-def test_a_database_that_is_away_is_waited_for(
-    audit_store: Store, request: pytest.FixtureRequest
-) -> None:
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_database_that_is_away_is_waited_for(audit_store: Store) -> None:
     url = audit_store.settings.database_url
-    if url.startswith("sqlite"):
-        pytest.skip("a file is not away")
     name = url.rpartition("/")[2]
 
     def on_server(*statements: str) -> None:

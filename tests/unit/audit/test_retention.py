@@ -111,11 +111,10 @@ async def test_nothing_is_given_up_while_the_log_is_made_anew(
     assert await left(log) == ["e-1"]
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_whole_months_are_dropped(
     store: EventLogStore, log: SqlEventLog, database: Database
 ) -> None:
-    if database.is_sqlite:
-        pytest.skip("SQLite has plain tables")
     months = [Told(n, domain_id=OWN[n % 2], received_at=NOON + n * 31 * DAY_MS) for n in range(6)]
     await store.keep(
         consumed([value for one in months for value in (one.routing(META), one.outcome())])

@@ -154,11 +154,10 @@ async def test_a_database_that_is_away_is_told_of_and_taken_up_again(
     await lost.close()
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_connections_that_broke_are_made_anew(
     store: EventLogStore, database: Database
 ) -> None:
-    if database.is_sqlite:
-        pytest.skip("a file has no connections that break")
     await store.keep(_log(3))
     async with database.changing.begin() as session:
         own = "pid <> pg_backend_pid() AND datname = current_database()"
@@ -172,9 +171,8 @@ async def test_connections_that_broke_are_made_anew(
             assert attempt == 0
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_each_month_has_a_partition(store: EventLogStore, database: Database) -> None:
-    if database.is_sqlite:
-        pytest.skip("SQLite has plain tables")
     days = [datetime(2025, 12, 31, 23, 59, 59, 999_000, UTC), datetime(2026, 1, 1, tzinfo=UTC)]
     told = [Told(received_at=int(day.timestamp() * 1000)) for day in days]
     await store.keep(consumed([one.outcome() for one in told]))
