@@ -4,6 +4,7 @@ Each room owns its tables and migrates them by itself, under a version table of 
 """
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -61,6 +62,10 @@ class Database:
         Raises ``UnavailableError`` when the database cannot be reached.
         """
         try:
+            if self.is_sqlite:
+                # First without the driver: its thread outlives a file that cannot be opened, and
+                # complains of a loop that is closed by then.
+                sqlite3.connect(self.engine.url.database or ":memory:").close()
             async with self.engine.connect() as connection:
                 if self.is_sqlite:
                     # Tables are made anew there, which must not delete what refers to them.
@@ -70,7 +75,7 @@ class Database:
                     await connection.run_sync(_upgrade, migrations, version_table)
                 if self.is_sqlite:
                     await connection.invalidate()
-        except (OSError, DBAPIError) as error:
+        except (OSError, DBAPIError, sqlite3.Error) as error:
             reason = getattr(error, "orig", None) or error
             where = self.engine.url.render_as_string(hide_password=True)
             raise UnavailableError(
