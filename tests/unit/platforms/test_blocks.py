@@ -1,6 +1,7 @@
 """What is filled in, what comes out as it came in, what is refused and in which words."""
 
 import copy
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -8,9 +9,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from platforms.base import Block
-from platforms.blocks import MAX_DEPTH, BlockError, read_block
+from platforms.blocks import MAX_DEPTH, BlockError, block_schema, read_block
 from platforms.registry import PLATFORMS
 from schemas.limits import MAX_BODY_BYTES, MAX_EVENT_ID_CHARS, MAX_NAME_CHARS
 from schemas.raw_event import Blocks, Door, RawEvent
@@ -289,3 +291,51 @@ def test_the_deepest_block_can_be_written_and_read_again() -> None:
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 250, 100_000])
 def test_a_block_that_is_too_deep(depth: int) -> None:
     assert _refusal(_nested(depth)) == (None, "is nested too deeply: at most 32 levels")
+
+
+def is_read(block: dict[str, Any], spec: Block) -> bool:
+    """Whether the block is taken."""
+    try:
+        read_block(block, spec, RECEIVED_AT)
+    except BlockError:
+        return False
+    return True
+
+
+def least(spec: Block, path: tuple[str, ...] | None, value: Any) -> dict[str, Any]:
+    """The least block that is taken, with ``value`` at a path."""
+    block: dict[str, Any] = {}
+    for where, what in ((spec.name, "Purchase"), (spec.id, "e-1"), (path, value)):
+        *outer, last = where or ("",)
+        inner = block
+        for key in outer:
+            inner = inner.setdefault(key, {})
+        inner[last] = what
+    block.pop("", None)
+    return block
+
+
+def variants(spec: Block) -> Iterator[tuple[tuple[str, ...] | None, Any, bool]]:
+    """Paths, what lies there, and whether that is to be taken."""
+    yield None, None, True
+    yield spec.name, " ", False
+    yield spec.name[:1], 7, False
+    if spec.id:
+        yield spec.id, 12, True
+        yield spec.id, [1], False
+        yield spec.id, None, not spec.demands_id
+        yield spec.id, " ", not spec.demands_id
+    if spec.time:
+        yield spec.time, "1795176000", True
+        yield spec.time, "soon", False
+    for key in spec.reserved:
+        yield (key,), 1, False
+
+
+@pytest.mark.parametrize("spec", [FLAT, DEEP, BARE, STRICT, *(p.BLOCK for p in PLATFORMS.values())])
+def test_the_schema_allows_what_is_read(spec: Block) -> None:
+    allows = Draft202012Validator(block_schema(spec)).is_valid
+    for path, value, taken in variants(spec):
+        block = least(spec, path, value)
+        assert (allows(block), is_read(block, spec)) == (taken, taken), block
+    assert (allows({}), is_read({}, spec)) == (False, False)
