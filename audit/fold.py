@@ -7,8 +7,9 @@ comes out is the same in whatever batches the records come, and when they come a
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from audit.tables import HOUR_MS
@@ -133,40 +134,12 @@ class Delivery:
 
     def row(self) -> tuple[Any, ...]:
         """As it lies in ``log_deliveries``; the columns are ``DELIVERY_COLUMNS``."""
-        return (
-            self.received_at,
-            self.delivery_id,
-            self.event_key,
-            self.domain_id,
-            self.destination_id,
-            self.platform,
-            self.event_id,
-            self.event_name,
-            self.event_time,
-            self.source,
-            self.dispatch_key,
-            self.replay_id,
-            self.routed_at,
-            *self.standing,
-        )
+        return (*_own_of(self), *self.standing)
 
 
-DELIVERY_COLUMNS: Final = (
-    "received_at",
-    "delivery_id",
-    "event_key",
-    "domain_id",
-    "destination_id",
-    "platform",
-    "event_id",
-    "event_name",
-    "event_time",
-    "source",
-    "dispatch_key",
-    "replay_id",
-    "routed_at",
-    *Standing._fields,
-)
+_OWN: Final = tuple(one.name for one in fields(Delivery) if one.name != "standing")
+_own_of: Final = attrgetter(*_OWN)
+DELIVERY_COLUMNS: Final = (*_OWN, *Standing._fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,8 +279,9 @@ def _delivery(
     standing: Standing,
 ) -> Delivery:
     """The delivery that is told of, having come to ``standing`` if that is news."""
-    source = f"{told.source}|{told.replay_id}" if told.replay_id else told.source
-    name = bytes.fromhex(outcome_id(source, told.received_at, destination_id))
+    name = bytes.fromhex(
+        outcome_id(told.source, told.received_at, destination_id, replay_id=told.replay_id)
+    )
     key = told.received_at, name
     delivery = batch.deliveries.get(key)
     if delivery is None:

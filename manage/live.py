@@ -17,7 +17,7 @@ from runtime.logs import get_logger
 from runtime.settings import Settings
 from schemas.audit import read_told
 from schemas.event_log import LoggedDelivery, State
-from schemas.outcome import Outcome, outcome_id
+from schemas.outcome import Outcome
 from schemas.topics import AUDIT
 from schemas.wire import Wire
 
@@ -210,12 +210,8 @@ class Live:
 
 def logged(outcome: Outcome) -> LoggedDelivery:
     """An outcome as the event log shows it, but for the order, which no outcome names."""
-    delivery_id = outcome.name
-    if not outcome.outcome.is_final:
-        source = f"{outcome.source}|{outcome.replay_id}" if outcome.replay_id else outcome.source
-        delivery_id = outcome_id(source, outcome.received_at, outcome.destination_id)
     return LoggedDelivery(
-        deliveryId=delivery_id,
+        deliveryId=outcome.delivery_name,
         domainId=outcome.domain_id,
         destinationId=outcome.destination_id,
         platform=outcome.platform,

@@ -151,9 +151,9 @@ class Delivery(NamedTuple):
         return Record(AUDIT, self.domain_id.encode(), orjson.dumps(said))
 
     def _outcome_id(self, passing: str = "") -> str:
-        # One record may be driven again several times: each time has outcomes of its own.
-        source = f"{self.source}|{self.replay}" if self.replay else self.source
-        return outcome_id(source, self.received_at, self.destination_id, passing)
+        return outcome_id(
+            self.source, self.received_at, self.destination_id, passing, replay_id=self.replay
+        )
 
 
 def _names(value: bytes | str | None) -> tuple[str, ...]:

@@ -112,19 +112,35 @@ class Outcome(Wire):
         """What no other one is called."""
         return self.outcome_id
 
+    @property
+    def delivery_name(self) -> str:
+        """What the final outcome of its delivery is called, whether this is it or a passing one."""
+        return outcome_id(
+            self.source, self.received_at, self.destination_id, replay_id=self.replay_id
+        )
+
     def to_record(self) -> Record:
         """As it goes onto ``audit``."""
         value = self.model_dump_json(exclude_none=True).encode()
         return Record(AUDIT, self.domain_id.encode(), value)
 
 
-def outcome_id(source: str, received_at: int, destination_id: str | None, passing: str = "") -> str:
+def outcome_id(
+    source: str,
+    received_at: int,
+    destination_id: str | None,
+    passing: str = "",
+    *,
+    replay_id: str | None = None,
+) -> str:
     """Name an outcome so that working a record again names it the same.
 
     There is one final outcome per accepted record and destination, so both make up the name, and
     a reader that keeps one outcome per name has exactly one. ``received_at`` tells apart two
     lives of a broker that starts again from offset 0. ``passing`` (kind and attempt) sets a
-    passing outcome apart from the final one.
+    passing outcome apart from the final one, and ``replay_id`` each of the times that one record is
+    driven again.
     """
+    source = f"{source}|{replay_id}" if replay_id else source
     text = f"{source}|{received_at}|{destination_id or ''}|{passing}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -56,8 +56,7 @@ class Routing(Wire):
 
 def routing_id(source: str, received_at: int, replay_id: str | None) -> str:
     """Name a routing so that working a record again names it the same."""
-    source = f"{source}|{replay_id}" if replay_id else source
-    return outcome_id(source, received_at, None, "routing")
+    return outcome_id(source, received_at, None, "routing", replay_id=replay_id)
 
 
 def routing_record(

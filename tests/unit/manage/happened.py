@@ -68,10 +68,9 @@ class Happening:
         """Something became of it at the destination; ``nowhere``: of the event as a whole."""
         destination_id = None if nowhere else self.destination_id
         attempt = more.get("attempt", 0)
-        name = f"{source}|{replay_id}" if replay_id else source
         passing = "" if kind.is_final else f"{kind}|{attempt}"
         outcome: dict[str, Any] = {
-            "outcomeId": outcome_id(name, self.at, destination_id, passing),
+            "outcomeId": outcome_id(source, self.at, destination_id, passing, replay_id=replay_id),
             "domainId": self.domain_id,
             "destinationId": destination_id,
             "platform": None if nowhere else self.platform,
