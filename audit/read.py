@@ -4,10 +4,9 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
-from runtime.errors import UnavailableError
-from runtime.kafka import ConsumedRecord, client_config, read_all
+from runtime.kafka import ConsumedRecord, partitions_of, read_all, reader_config
 from runtime.logs import get_logger
 from runtime.settings import Settings
 from schemas.alert import Alert
@@ -17,7 +16,6 @@ from schemas.topics import AUDIT
 
 log = get_logger(__name__)
 
-_METADATA_TIMEOUT_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.2
 _RECORDS: Final = 5000
 
@@ -49,20 +47,12 @@ def from_the_start(settings: Settings) -> Iterator[tuple[Consumer, set[Place]]]:
 
     Raises ``UnavailableError`` when Kafka does not answer or the topic is not there.
     """
-    consumer = Consumer(
-        client_config(settings.kafka)
-        | {
-            "group.id": "capistream-audit-reader",  # required by the client, never used
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            "fetch.wait.max.ms": 100,
-        }
-    )
+    consumer = Consumer(reader_config(settings.kafka, "audit-reader"))
+    topic = settings.topic(AUDIT)
     try:
-        partitions = _partitions(consumer, settings)
-        consumer.assign(partitions)
-        yield consumer, {(one.topic, one.partition) for one in partitions}
+        numbers = partitions_of(consumer, topic, settings.kafka)
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in numbers])
+        yield consumer, {(topic, number) for number in numbers}
     finally:
         consumer.close()
 
@@ -95,20 +85,6 @@ def read_outcomes(
 def read_alerts(settings: Settings, *, follow: bool) -> Iterator[Alert]:
     """The alerts of ``read_audit``."""
     return (one for one in read_audit(settings, follow=follow) if isinstance(one, Alert))
-
-
-def _partitions(consumer: Consumer, settings: Settings) -> list[TopicPartition]:
-    topic = settings.topic(AUDIT)
-    try:
-        metadata = consumer.list_topics(topic, timeout=_METADATA_TIMEOUT_SECONDS)
-    except KafkaException as error:
-        raise UnavailableError(
-            f"Kafka at {settings.kafka.bootstrap} does not answer: {error}"
-        ) from None
-    found = metadata.topics[topic].partitions
-    if not found:
-        raise UnavailableError(f"there is no topic {topic}; run `capistream topics apply`")
-    return [TopicPartition(topic, number, OFFSET_BEGINNING) for number in found]
 
 
 def read_value(value: bytes | None) -> Told | None:

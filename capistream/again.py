@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from runtime.clock import Clock
 from runtime.errors import UnavailableError
-from runtime.kafka import ConsumedRecord, client_config, read_all
+from runtime.kafka import ConsumedRecord, partitions_of, read_all, reader_config
 from runtime.lifecycle import Shutdown
 from runtime.producer import DeliveryFailedError, ProducerFullError, RecordProducer
 from runtime.settings import Settings
@@ -113,15 +113,10 @@ def failed(error: Exception, replayed: int, replay_id: str) -> UnavailableError:
 
 def _consumer(settings: Settings) -> Consumer:
     return Consumer(
-        client_config(settings.kafka)
+        reader_config(settings.kafka, "replay")
         | {
-            "group.id": "capistream-replay",  # required by the client, never used
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
             # Where the record to start from is not kept any more: the one after it.
             "auto.offset.reset": "earliest",
-            "fetch.wait.max.ms": 100,
             # A slow replay leaves what it fetched lying: no more of it than this.
             "queued.max.messages.kbytes": 16_384,
             "fetch.queue.backoff.ms": 10,
@@ -143,10 +138,7 @@ def _starts(
     """
     since = max(0, from_ms - _CLOCK_SLACK_MS)
     try:
-        metadata = consumer.list_topics(topic, timeout=_METADATA_TIMEOUT_SECONDS)
-        there = metadata.topics[topic].partitions
-        if not there:
-            raise UnavailableError(f"there is no topic {topic}; run `capistream topics apply`")
+        there = partitions_of(consumer, topic, settings.kafka, _METADATA_TIMEOUT_SECONDS)
         named = [number for number in there if not partitions or number in partitions]
         wanted = [TopicPartition(topic, number, since) for number in named]
         return (

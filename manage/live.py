@@ -12,7 +12,7 @@ from pydantic import ConfigDict, StringConstraints
 from manage.errors import ErrorCode, RefusedError
 from runtime.clock import Clock
 from runtime.errors import UnavailableError
-from runtime.kafka import ConsumedRecord, client_config, read_all
+from runtime.kafka import ConsumedRecord, partitions_of, read_all, reader_config
 from runtime.logs import get_logger
 from runtime.settings import Settings
 from schemas.audit import read_told
@@ -161,16 +161,7 @@ class Live:
 
         Raises ``UnavailableError``, ``KafkaException``.
         """
-        consumer = Consumer(
-            client_config(self._settings.kafka)
-            | {
-                "group.id": "capistream-live",  # required by the client, never used
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "fetch.wait.max.ms": 100,
-            }
-        )
+        consumer = Consumer(reader_config(self._settings.kafka, "live"))
         try:
             unread = await asyncio.to_thread(self._assign_end, consumer)
             while self._subscriptions:
@@ -187,11 +178,9 @@ class Live:
     def _assign_end(self, consumer: Consumer) -> set[tuple[str, int]]:
         """Assign all of ``audit`` from its end; answers the partitions."""
         topic = self._settings.topic(AUDIT)
-        partitions = consumer.list_topics(topic, _METADATA_TIMEOUT_SECONDS).topics[topic].partitions
-        if not partitions:
-            raise UnavailableError(f"there is no topic {topic}; run `capistream topics apply`")
-        consumer.assign([TopicPartition(topic, number, OFFSET_END) for number in partitions])
-        return {(topic, number) for number in partitions}
+        numbers = partitions_of(consumer, topic, self._settings.kafka, _METADATA_TIMEOUT_SECONDS)
+        consumer.assign([TopicPartition(topic, number, OFFSET_END) for number in numbers])
+        return {(topic, number) for number in numbers}
 
     def _show(self, records: Iterable[ConsumedRecord]) -> None:
         looking: dict[bytes, list[Subscription]] = {}

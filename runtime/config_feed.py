@@ -17,7 +17,7 @@ from typing import Final
 from confluent_kafka import Consumer, TopicPartition
 from pydantic import ValidationError
 
-from runtime.kafka import ConsumedRecord, client_config, read_all
+from runtime.kafka import ConsumedRecord, read_all, reader_config
 from runtime.lifecycle import stop_at_once
 from runtime.logs import get_logger
 from runtime.metrics import CONFIG_RECORDS
@@ -114,14 +114,7 @@ class ConfigFeed:
 
     def _follow(self) -> None:
         consumer = Consumer(
-            client_config(self._settings.kafka)
-            | {
-                "group.id": "capistream-config-feed",  # required by the client, never used
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 100,
-            }
+            reader_config(self._settings.kafka, "config-feed") | {"auto.offset.reset": "earliest"}
         )
         topic = self._settings.topic(DOMAIN_CONFIGS)
         identity = TopicIdentity(self._settings.kafka, topic)

@@ -61,6 +61,34 @@ def consumer_config(settings: KafkaSettings, group: str) -> dict[str, Any]:
     }
 
 
+def reader_config(settings: KafkaSettings, name: str) -> dict[str, Any]:
+    """A consumer that is given its partitions, shares them with nobody and commits nothing; it is told
+    where a partition ends."""
+    return client_config(settings) | {
+        "group.id": f"capistream-{name}",  # required by the client, never used
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        "fetch.wait.max.ms": 100,
+    }
+
+
+def partitions_of(
+    consumer: Consumer, topic: str, settings: KafkaSettings, timeout_seconds: float = 10.0
+) -> list[int]:
+    """The numbers of a topic's partitions; ``topic`` is its name on the cluster.
+
+    Raises ``UnavailableError`` when Kafka does not answer or the topic is not there.
+    """
+    try:
+        found = consumer.list_topics(topic, timeout=timeout_seconds).topics[topic].partitions
+    except KafkaException as error:
+        raise UnavailableError(f"Kafka at {settings.bootstrap} does not answer: {error}") from None
+    if not found:
+        raise UnavailableError(f"there is no topic {topic}; run `capistream topics apply`")
+    return list(found)
+
+
 class ConsumedRecord(NamedTuple):
     """One record as it was read, in bytes."""
 
