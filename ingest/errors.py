@@ -5,8 +5,6 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp import web
-
 from ingest.validate import TOO_LARGE, InvalidPayloadError
 from runtime.refusals import RefusalError
 
@@ -61,21 +59,5 @@ def as_refusal(error: Exception) -> RefusedError | None:
             return error
         case InvalidPayloadError():
             return RefusedError(ErrorCode.INVALID_PAYLOAD, error.message, error.field)
-        case web.HTTPNotFound():
-            return RefusedError(ErrorCode.NOT_FOUND, "there is no such route")
-        case web.HTTPMethodNotAllowed():
-            return RefusedError(
-                ErrorCode.METHOD_NOT_ALLOWED,
-                "this route has other methods",
-                headers={"Allow": error.headers["Allow"]},
-            )
-        case web.HTTPRequestEntityTooLarge():
-            return RefusedError(ErrorCode.INVALID_PAYLOAD, TOO_LARGE)
-        case web.RequestPayloadError():
-            return RefusedError(
-                ErrorCode.INVALID_PAYLOAD, "the body is not what its Content-Encoding says"
-            )
-        case web.HTTPException():
-            return RefusedError(ErrorCode.INVALID_PAYLOAD, error.reason)
         case _:
-            return None
+            return RefusedError.of_http(error, too_large=TOO_LARGE)

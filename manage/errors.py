@@ -5,7 +5,6 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp import web
 from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError
 
@@ -85,21 +84,7 @@ def as_refusal(error: Exception) -> RefusedError | None:
     match error:
         case RefusedError():
             return error
-        case web.HTTPNotFound():
-            return RefusedError(ErrorCode.NOT_FOUND, "there is no such route")
-        case web.HTTPMethodNotAllowed():
-            return RefusedError(
-                ErrorCode.METHOD_NOT_ALLOWED,
-                "this route has other methods",
-                headers={"Allow": error.headers["Allow"]},
-            )
-        case web.HTTPRequestEntityTooLarge():
-            return invalid("the body is too large")
-        case web.RequestPayloadError():
-            return invalid("the body is not what its Content-Encoding says")
-        case web.HTTPException():
-            return invalid(error.reason)
         case UnavailableError() | OperationalError() | InterfaceError() | OSError():
             return unavailable("something that this needs does not answer; try again")
         case _:
-            return None
+            return RefusedError.of_http(error, too_large="the body is too large")
