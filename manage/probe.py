@@ -31,9 +31,7 @@ class Prober:
     def __init__(
         self, settings: Settings, clock: Clock, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> None:
-        self._urls = {
-            s: e.base_url for s, e in settings.platforms.items() if e.base_url is not None
-        }
+        self._urls = settings.platform_urls
         self._clock = clock
         self._client = HttpClient(timeout_seconds)
 
@@ -41,16 +39,9 @@ class Prober:
         """Ask a platform of the registry; never raises for what it, or the way to it, does."""
         known = PLATFORMS[platform]
         probe = known.probe(credentials, self._clock.now_ms() // 1000)
-        call = probe.request
+        base_url = self._urls.get(platform, known.BASE_URL)
         try:
-            answer = await self._client.send(
-                self._urls.get(platform, known.BASE_URL),
-                method=call.method,
-                path=call.path,
-                query=call.query,
-                headers=call.headers,
-                body=call.body,
-            )
+            answer = await self._client.send(base_url, probe.request)
         except UnreachableError as error:
             return Check(ok=False, status=None, error=f"{known.NAME} did not answer ({error})")
         response = without_secrets(

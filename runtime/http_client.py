@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 from yarl import URL
@@ -15,6 +15,21 @@ MAX_ANSWER_BYTES: Final = 1024 * 1024
 class UnreachableError(Exception):
     """No answer came: refused, reset, timed out. The message holds no URL, for it may hold a
     token."""
+
+
+class HttpCall(Protocol):
+    """One call, but for the base URL; ``platforms.base.Request`` is one."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def query(self) -> Mapping[str, str]: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def body(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +51,19 @@ class HttpClient:
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
-    async def send(
-        self,
-        base_url: str,
-        *,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes,
-    ) -> HttpAnswer:
+    async def send(self, base_url: str, call: HttpCall) -> HttpAnswer:
         """Make one call; redirects are not followed, for they would carry the token elsewhere.
 
         Raises ``UnreachableError``.
         """
-        url = URL(base_url + path, encoded=True).with_query(dict(query) or None)
+        url = URL(base_url + call.path, encoded=True).with_query(dict(call.query) or None)
         try:
             async with self._session.request(
-                method,
+                call.method,
                 url,
                 # A stream, for aiohttp warns of large bodies that are handed over whole.
-                data=io.BytesIO(body),
-                headers=dict(headers),
+                data=io.BytesIO(call.body),
+                headers=dict(call.headers),
                 allow_redirects=False,
             ) as answer:
                 whole = await read_up_to(answer, MAX_ANSWER_BYTES)

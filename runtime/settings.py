@@ -373,6 +373,15 @@ class Settings(BaseSettings):
             return self.database.url.get_secret_value()
         return f"sqlite+aiosqlite:///{(self.data_dir / 'capistream.db').absolute()}"
 
+    @property
+    def platform_urls(self) -> dict[str, str]:
+        """Where platforms are reached instead of their own addresses, by slug."""
+        return {
+            slug: endpoint.base_url
+            for slug, endpoint in self.platforms.items()
+            if endpoint.base_url is not None
+        }
+
     def topic(self, name: str) -> str:
         """The name of a topic, or of a consumer group, on this cluster."""
         return self.kafka.topic_prefix + name

@@ -22,14 +22,8 @@ class PlatformClient:
         Raises ``UnreachableError``.
         """
         try:
-            answer = await self._client.send(
-                self._base_urls.get(platform.SLUG, platform.BASE_URL),
-                method=request.method,
-                path=request.path,
-                query=request.query,
-                headers=request.headers,
-                body=request.body,
-            )
+            base_url = self._base_urls.get(platform.SLUG, platform.BASE_URL)
+            answer = await self._client.send(base_url, request)
         except UnreachableError as error:
             raise UnreachableError(f"{platform.NAME}: {error}") from None
         return Response(answer.status, answer.body, answer.headers)

@@ -90,11 +90,10 @@ class Sinks:
         )
         self._redis = connect(settings.redis)
         prefix = settings.kafka.topic_prefix
-        urls = {s: e.base_url for s, e in settings.platforms.items() if e.base_url is not None}
         self._tools = LaneTools(
             settings=sinks,
             clock=self._clock,
-            client=PlatformClient(urls, sinks.request_timeout_seconds),
+            client=PlatformClient(settings.platform_urls, sinks.request_timeout_seconds),
             ledger=Ledger(self._redis, self._clock, sinks.ledger_seconds, prefix),
             dice=random.SystemRandom().random,
             room=asyncio.Semaphore(sinks.requests_in_total),
