@@ -253,11 +253,9 @@ async def _find(session: "AsyncSession", name: str) -> "tables.Organisation":
 
 
 async def _plan(session: "AsyncSession", plan_id: str) -> str:
-    from sqlalchemy import select
+    from manage import plans
 
-    from manage.tables import Plan
-
-    known = list(await session.scalars(select(Plan.id).order_by(Plan.price_cents, Plan.id)))
+    known = await plans.known_ids(session)
     if plan_id not in known:
         raise CapistreamError(f"plan: {plan_id!r} is not one of {', '.join(known)}")
     return plan_id

@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from manage import actions, mail, organisations, secret_tokens, sessions, users
 from manage.errors import ErrorCode, RefusedError, not_found, unavailable
+from manage.org_answers import OrganisationView, organisation_view
 from manage.routes import Access, Answer, Body, Call, Route
-from manage.tables import LoginLink, Role, User
+from manage.tables import LoginLink, User
 from runtime.client_address import client_address, client_of
 from schemas.wire import Wire
 
@@ -55,19 +56,6 @@ class UserView(Wire):
     """Unix milliseconds."""
 
 
-class OrganisationView(Wire):
-    """An organisation that the caller belongs to."""
-
-    id: str
-    name: str
-    role: Role
-    """Of the caller, in it."""
-    plan: str
-    """The id of its plan."""
-    created_at: int
-    """Unix milliseconds."""
-
-
 class MeAnswer(Answer):
     """Whoever is logged in."""
 
@@ -80,18 +68,6 @@ class MeAnswer(Answer):
 
 class LogoutAnswer(Answer):
     """Nobody is logged in at this browser any more."""
-
-
-def organisation_view(belonging: organisations.Belonging) -> OrganisationView:
-    """What a member is shown of an organisation in lists."""
-    found = belonging.organisation
-    return OrganisationView(
-        id=found.id,
-        name=found.name,
-        role=belonging.role,
-        plan=found.plan_id,
-        createdAt=found.created_at,
-    )
 
 
 async def log_in(call: Call[LoginBody, None]) -> LoginAnswer:

@@ -7,14 +7,26 @@ from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from manage import actions, mail, organisations, plans, secret_tokens, sessions
-from manage.auth_api import CALLBACK, OrganisationView, organisation_view, send
+from manage.auth_api import CALLBACK, send
 from manage.errors import ErrorCode, not_found
-from manage.routes import Access, Answer, Body, Call, Done, Route
-from manage.tables import AdminAction, Invite, Membership, Organisation, Plan, Role, User
+from manage.org_answers import (
+    ActionsAnswer,
+    InviteAnswer,
+    MemberAnswer,
+    MembersAnswer,
+    OrganisationAnswer,
+    OrganisationsAnswer,
+    SettingsAnswer,
+    SubscriptionAnswer,
+    action_view,
+    invite_view,
+    member_view,
+    organisation_view,
+    subscription_view,
+)
+from manage.routes import Access, Body, Call, Done, Route
+from manage.tables import AdminAction, Membership, Organisation, Role, User
 from manage.users import Email
-from platforms.registry import PLATFORMS
-from schemas.config import Subscription
-from schemas.wire import Wire
 
 _HOUR_SECONDS: Final = 3600
 _CURSOR: Final = r"^[0-9]{1,15}-act_[0-9a-f]{16}$"
@@ -34,128 +46,11 @@ class NameBody(Body):
     name: Name
 
 
-class OrganisationsAnswer(Answer):
-    """The organisations of whoever is logged in."""
-
-    organisations: tuple[OrganisationView, ...]
-
-
-class OrganisationAnswer(Answer):
-    """One of them."""
-
-    organisation: OrganisationView
-
-
-class PlanView(Wire):
-    """A plan."""
-
-    id: str
-    name: str
-    price_cents: int
-    """US cents a month."""
-
-
-class LimitsView(Wire):
-    """What a plan allows; null: any number."""
-
-    monthly_events: int | None
-    """Events a calendar month (UTC) that go to at least one destination."""
-    domains: int | None
-    organisations: int | None
-    """How many the owner may have."""
-    log_retention_seconds: int | None
-    """How long the event log keeps an event; null: as long as it keeps any."""
-
-
-class FeaturesView(Wire):
-    """What comes with every plan."""
-
-    platforms: tuple[str, ...]
-    """Where events can be sent to."""
-
-
-class PeriodView(Wire):
-    """The month that events are counted in."""
-
-    since: int
-    """Unix milliseconds."""
-    until: int
-    """When the next one begins."""
-
-
-class SubscriptionView(Wire):
-    """What an organisation pays for."""
-
-    plan: PlanView
-    status: Subscription
-    """Events are refused while it is inactive."""
-    limits: LimitsView
-    features: FeaturesView
-    period: PeriodView
-
-
-class SubscriptionAnswer(Answer):
-    """The subscription of the current organisation."""
-
-    subscription: SubscriptionView
-
-
-class SettingsAnswer(Answer):
-    """The current organisation."""
-
-    organisation: OrganisationView
-    subscription: SubscriptionView
-
-
-class MemberView(Wire):
-    """Somebody who belongs to the organisation."""
-
-    user_id: str
-    email: str
-    role: Role
-    joined_at: int
-    """Unix milliseconds."""
-
-
-class InviteView(Wire):
-    """Somebody who was asked to join and has not yet."""
-
-    id: str
-    email: str
-    role: Role
-    invited_by: str | None
-    """The id of the user who asked; null: they are gone."""
-    created_at: int
-    """Unix milliseconds."""
-    expires_at: int
-    """Unix milliseconds."""
-
-
-class MembersAnswer(Answer):
-    """Who belongs to the current organisation."""
-
-    members: tuple[MemberView, ...]
-    invites: tuple[InviteView, ...] | None
-    """Those who are asked to; null for a plain member."""
-
-
-class MemberAnswer(Answer):
-    """A member as they are after a change."""
-
-    member: MemberView
-
-
 class InviteBody(Body):
     """Who is to join, as what."""
 
     email: Email
     role: Literal["admin", "member"]
-
-
-class InviteAnswer(Answer):
-    """The invite that was mailed."""
-
-    invite: InviteView
 
 
 class RoleBody(Body):
@@ -170,31 +65,6 @@ class ActionsQuery(Body):
     cursor: Annotated[str, Field(pattern=_CURSOR)] | None = None
     """``nextCursor`` of the page before."""
     limit: Annotated[int, Field(ge=1, le=200)] = 50
-
-
-class ActionView(Wire):
-    """Something that was changed."""
-
-    id: str
-    at: int
-    """Unix milliseconds."""
-    actor: str
-    """The id of a user; ``sync``: the shop's server; ``command``: whoever runs the system."""
-    actor_email: str | None
-    """Of the user."""
-    action: str
-    """What was done to what kind of thing, such as ``domain.add``."""
-    target: str | None
-    """Which one."""
-    request_id: str | None
-
-
-class ActionsAnswer(Answer):
-    """What was changed, the last first."""
-
-    actions: tuple[ActionView, ...]
-    next_cursor: str | None
-    """Asks for what was done before; null at the end."""
 
 
 async def list_organisations(call: Call[None, None]) -> OrganisationsAnswer:
@@ -234,7 +104,7 @@ async def get_settings(call: Call[None, None]) -> SettingsAnswer:
         plan = await plans.limits_of(session, found.organisation.id)
     return SettingsAnswer(
         organisation=organisation_view(found),
-        subscription=_subscription(call, found.organisation, plan),
+        subscription=subscription_view(found.organisation, plan, call.services.clock.now_ms()),
     )
 
 
@@ -262,7 +132,9 @@ async def get_subscription(call: Call[None, None]) -> SubscriptionAnswer:
     async with call.services.database.reading() as session:
         found = await _current(session, call)
         plan = await plans.limits_of(session, found.organisation.id)
-    return SubscriptionAnswer(subscription=_subscription(call, found.organisation, plan))
+    return SubscriptionAnswer(
+        subscription=subscription_view(found.organisation, plan, call.services.clock.now_ms())
+    )
 
 
 async def list_members(call: Call[None, None]) -> MembersAnswer:
@@ -275,8 +147,8 @@ async def list_members(call: Call[None, None]) -> MembersAnswer:
                 session, call.organisation_id, call.services.clock.now_ms()
             )
     return MembersAnswer(
-        members=tuple(_member(one) for one in found),
-        invites=None if invites is None else tuple(_invite(one) for one in invites),
+        members=tuple(member_view(one) for one in found),
+        invites=None if invites is None else tuple(invite_view(one) for one in invites),
     )
 
 
@@ -304,7 +176,7 @@ async def invite_member(call: Call[InviteBody, None]) -> InviteAnswer:
     link = f"{services.public_url}{CALLBACK}?invite={made.token}"
     name, days = found.organisation.name, organisations.INVITE_DAYS
     await send(call, mail.invite(email, link, name, call.user.email, days))
-    return InviteAnswer(invite=_invite(made.invite))
+    return InviteAnswer(invite=invite_view(made.invite))
 
 
 async def withdraw_invite(call: Call[None, None]) -> Done:
@@ -328,7 +200,7 @@ async def change_role(call: Call[RoleBody, None]) -> MemberAnswer:
         else:
             await organisations.set_role(session, changed, role)
         _record(session, call, f"member.make_{role}", changed.user.id)
-    return MemberAnswer(member=_member(changed))
+    return MemberAnswer(member=member_view(changed))
 
 
 async def remove_member(call: Call[None, None]) -> Done:
@@ -365,7 +237,7 @@ async def list_actions(call: Call[None, ActionsQuery]) -> ActionsAnswer:
     shown = rows[: call.query.limit]
     last = shown[-1][0] if len(rows) > len(shown) else None
     return ActionsAnswer(
-        actions=tuple(_action(action, email) for action, email in shown),
+        actions=tuple(action_view(action, email) for action, email in shown),
         nextCursor=f"{last.at}-{last.id}" if last else None,
     )
 
@@ -406,54 +278,6 @@ def _record(
 def _organisation(organisation: Organisation, role: Role) -> OrganisationAnswer:
     view = organisation_view(organisations.Belonging(organisation, role))
     return OrganisationAnswer(organisation=view)
-
-
-def _subscription(call: Call[Any, Any], organisation: Organisation, plan: Plan) -> SubscriptionView:
-    period = plans.period(call.services.clock.now_ms())
-    return SubscriptionView(
-        plan=PlanView(id=plan.id, name=plan.name, priceCents=plan.price_cents),
-        status=Subscription(organisation.subscription),
-        limits=LimitsView(
-            monthlyEvents=plan.monthly_events,
-            domains=plan.domains,
-            organisations=plan.organisations,
-            logRetentionSeconds=plan.log_retention_seconds,
-        ),
-        features=FeaturesView(platforms=tuple(PLATFORMS)),
-        period=PeriodView(since=period.since, until=period.until),
-    )
-
-
-def _member(found: organisations.Member) -> MemberView:
-    return MemberView(
-        userId=found.user.id,
-        email=found.user.email,
-        role=Role(found.membership.role),
-        joinedAt=found.membership.created_at,
-    )
-
-
-def _invite(found: Invite) -> InviteView:
-    return InviteView(
-        id=found.id,
-        email=found.email,
-        role=Role(found.role),
-        invitedBy=found.invited_by,
-        createdAt=found.created_at,
-        expiresAt=found.expires_at,
-    )
-
-
-def _action(found: AdminAction, email: str | None) -> ActionView:
-    return ActionView(
-        id=found.id,
-        at=found.at,
-        actor=found.actor,
-        actorEmail=email,
-        action=found.action,
-        target=found.target,
-        requestId=found.request_id,
-    )
 
 
 ROUTES: Final = (

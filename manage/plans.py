@@ -1,8 +1,6 @@
-"""What organisations may use: rows of the table ``plans``, and the month that they are counted in."""
+"""What organisations may use: rows of the table ``plans``."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,30 +12,9 @@ from manage.tables import Membership, Organisation, Plan, Role, User
 from schemas.config import DomainConfig, Subscription
 
 
-class Period(NamedTuple):
-    """A calendar month in UTC, by its first moment and that of the next one; Unix milliseconds."""
-
-    since: int
-    until: int
-
-    @property
-    def month(self) -> str:
-        """``2026-11``."""
-        return f"{_utc(self.since):%Y-%m}"
-
-    @property
-    def resets_on(self) -> str:
-        """The first day of the next month, ``2026-12-01``."""
-        return f"{_utc(self.until):%Y-%m-%d}"
-
-
-def period(now_ms: int) -> Period:
-    """The month that events are counted in at a moment."""
-    now = _utc(now_ms)
-    year, month = divmod(now.year * 12 + now.month, 12)
-    first = datetime(now.year, now.month, 1, tzinfo=UTC)
-    following = datetime(year, month + 1, 1, tzinfo=UTC)
-    return Period(round(first.timestamp() * 1000), round(following.timestamp() * 1000))
+async def known_ids(session: AsyncSession) -> list[str]:
+    """The plans that there are, the cheapest first."""
+    return list(await session.scalars(select(Plan.id).order_by(Plan.price_cents, Plan.id.desc())))
 
 
 async def limits_of(session: AsyncSession, organisation_id: str) -> Plan:
@@ -96,7 +73,7 @@ async def set_plan(
         raise not_found("organisation")
     if plan_id is not None:
         if await session.get(Plan, plan_id) is None:
-            names = ", ".join(await session.scalars(select(Plan.id).order_by(Plan.price_cents)))
+            names = ", ".join(await known_ids(session))
             raise RefusedChangeError(ErrorCode.INVALID_PAYLOAD, f"must be one of {names}", "plan")
         organisation.plan_id = plan_id
     if subscription is not None:
@@ -116,7 +93,3 @@ def _most(limits: Iterable[int | None]) -> int | None:
             return None
         known.append(limit)
     return max(known)
-
-
-def _utc(moment_ms: int) -> datetime:
-    return datetime.fromtimestamp(moment_ms / 1000, UTC)

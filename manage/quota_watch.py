@@ -5,25 +5,12 @@ from typing import Final
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 
-from manage import mail, plans, usage
+from manage import mail, usage
 from manage.services import Services
 from manage.tables import Membership, Organisation, Plan, QuotaNotice, Role, User
-from runtime.logs import get_logger
-
-log = get_logger(__name__)
+from runtime import quota
 
 PERCENTS: Final = (80, 90, 100)
-INTERVAL_SECONDS: Final = 60.0
-
-
-async def watch(services: Services) -> None:
-    """Check every minute until cancelled."""
-    while True:
-        try:
-            await check_quotas(services)
-        except Exception:
-            log.exception("The quotas could not be checked; they are in a minute.")
-        await services.clock.sleep(INTERVAL_SECONDS)
 
 
 async def check_quotas(services: Services) -> None:
@@ -41,7 +28,7 @@ async def check_quotas(services: Services) -> None:
 
 
 async def _check(services: Services, organisation_id: str) -> None:
-    month = plans.period(services.clock.now_ms()).month
+    month = quota.period(services.clock.now_ms()).month
     async with services.database.reading() as session:
         told = await session.scalars(
             select(QuotaNotice.percent).where(

@@ -8,13 +8,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from manage import plans
 from manage.services import Services
 from manage.tables import DeletedDomain, Domain
+from runtime import quota
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
     """The events of one month of an organisation, deleted domains too."""
 
-    period: plans.Period
+    period: quota.Period
     accepted: int
     """Events that the gateway took."""
     billable: int
@@ -46,7 +47,7 @@ async def domain_ids(session: AsyncSession, organisation_id: str) -> list[str]:
 
 async def of_month(services: Services, organisation_id: str) -> Usage:
     """What an organisation that there is has used so far."""
-    period = plans.period(services.clock.now_ms())
+    period = quota.period(services.clock.now_ms())
     async with services.database.reading() as session:
         known = await domain_ids(session, organisation_id)
         plan = await plans.limits_of(session, organisation_id)

@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import select
-
+from manage import plans
 from manage.api import ROUTES
 from manage.app import create_app
 from manage.callbacks import CallbackClient
@@ -17,13 +16,12 @@ from manage.live import Live
 from manage.mail import mailer
 from manage.probe import Prober
 from manage.publish import Publisher
-from manage.quota_watch import watch
+from manage.quota_watch import check_quotas
 from manage.readiness import Readiness
 from manage.reconcile import Reconciler
 from manage.services import Services
 from manage.sessions import sweep
 from manage.store import Store
-from manage.tables import Plan
 from runtime.clock import Clock, SystemClock
 from runtime.config_feed import ConfigFeed
 from runtime.database import Database
@@ -38,6 +36,7 @@ from schemas.event_log import EventLog
 log = get_logger(__name__)
 
 SWEEP_SECONDS: Final = 3600.0
+QUOTA_SECONDS: Final = 60.0
 ROTATE_SECONDS: Final = 3600.0
 ROTATE_PAUSE_SECONDS: Final = 0.05
 """Between two domains: others want the database too."""
@@ -96,7 +95,7 @@ async def _services(settings: Settings, clock: Clock, open_log: OpenLog) -> Asyn
 
 async def _check_plan(database: Database, plan_id: str) -> None:
     async with database.reading() as session:
-        known = list(await session.scalars(select(Plan.id).order_by(Plan.price_cents)))
+        known = await plans.known_ids(session)
     if plan_id not in known:
         raise ConfigError(
             f"CAPISTREAM_MANAGE__DEFAULT_PLAN: {plan_id!r} is no plan; there are {', '.join(known)}"
@@ -134,7 +133,7 @@ def _chores(services: Services, feed: ConfigFeed) -> list[Coroutine[Any, Any, No
         _repeat(clock, settings.manage.reconcile_seconds, "reconcile", reconcile),
         _repeat(clock, ROTATE_SECONDS, "rotate", rotate),
         _repeat(clock, SWEEP_SECONDS, "sweep", lambda: sweep(services)),
-        watch(services),
+        _repeat(clock, QUOTA_SECONDS, "quotas", lambda: check_quotas(services)),
     ]
 
 

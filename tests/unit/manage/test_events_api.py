@@ -12,11 +12,11 @@ from audit.log import SqlEventLog
 from manage import tables
 from manage.events_api import DAY_MS, DEFAULT_DAYS, MAX_DAYS
 from manage.events_api import ROUTES as EVENTS
-from manage.plans import period
 from manage.routes import Route
 from manage.services import Services
 from manage.tables import Plan, Role
 from runtime.database import Database
+from runtime.quota import period
 from schemas.outcome import OutcomeKind, Reason
 from tests.unit.manage.api import Client, error_of, log_in
 from tests.unit.manage.happened import Happening, open_log

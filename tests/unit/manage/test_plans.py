@@ -12,6 +12,7 @@ from manage.quota_watch import check_quotas
 from manage.rows import RefusedChangeError
 from manage.services import Services
 from manage.tables import AdminAction, Plan, QuotaNotice, Role
+from runtime.quota import period
 from schemas.config import Subscription
 from tests.unit.manage.api import Client, add_organisation, log_in, mails, use
 from tests.unit.runtime.clocks import JumpingClock
@@ -32,7 +33,7 @@ def at(text: str) -> int:
     ],
 )
 def test_a_period_is_a_calendar_month(now: str, since: str, until: str) -> None:
-    found = plans.period(at(now))
+    found = period(at(now))
     assert found == (at(since), at(until))
     assert (found.month, found.resets_on) == (since[:7], until)
 
