@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -62,6 +62,25 @@ class Shop:
         return self.system.request(
             "/v1/events", json.dumps({"events": events}).encode(), self.headers()
         )
+
+    def status_of(self, *events: Mapping[str, Any]) -> int:
+        """What is answered to events; 0: nobody is there."""
+        with suppress(OSError):
+            return self.post(*events).status
+        return 0
+
+    def let_in(self, *events: Mapping[str, Any], within: float = 10) -> None:
+        """Send events until they are taken: of a new shop the gateway learns a moment later."""
+        eventually(
+            lambda: self.status_of(*events), within=within, until=lambda status: status == 200
+        )
+
+    def deliver(self, event_id: str, within: float = 40) -> None:
+        """Send a purchase, and wait until it is delivered everywhere."""
+        self.let_in(purchase(event_id), within=within)
+        wanted = everywhere([event_id])
+        fates = eventually(self.fates, within=within, until=lambda found: wanted <= found.keys())
+        assert {fates[pair][0] for pair in wanted} == {"delivered"}
 
     def headers(self) -> dict[str, str]:
         """The headers of a good request."""

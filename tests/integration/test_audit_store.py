@@ -285,7 +285,7 @@ def test_a_database_that_is_away_is_waited_for(audit_store: Store) -> None:
 
 def test_an_event_is_logged_from_the_door_to_its_ends(system: System) -> None:
     shop = system.make_shop("logged")
-    shop.post(purchase("logged-1"))
+    shop.let_in(purchase("logged-1"))
     url = system.environment.get(
         "CAPISTREAM_DATABASE__URL", f"sqlite+aiosqlite:///{system.directory}/capistream.db"
     )

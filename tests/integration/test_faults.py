@@ -30,7 +30,7 @@ def of_shop(system: System, shop: Shop) -> list[Any]:
 def shop(system: System) -> Shop:
     """A shop that the gateway knows."""
     made = system.make_shop("faults")
-    eventually(lambda: made.post(purchase("known")).status, within=10, until=lambda s: s == 200)
+    made.let_in(purchase("known"))
     return made
 
 
@@ -151,7 +151,7 @@ def test_a_record_that_cannot_be_decoded_is_a_dead_letter_and_stops_nobody(
 def test_kill_9_of_streams_and_sinks_in_mid_flow_loses_nothing(start: Start) -> None:
     system = start(CAPISTREAM_GATEWAY__REQUESTS_PER_MINUTE="0")
     shop = system.make_shop("killed")
-    eventually(lambda: shop.post(purchase("first")).status, within=10, until=lambda s: s == 200)
+    shop.let_in(purchase("first"))
     dice = random.Random(7)
     accepted = ["first"]
     for number in range(400):
@@ -187,7 +187,7 @@ def _assert_dies_whole(system: System) -> None:
 def test_a_log_that_does_not_answer_is_a_503_in_time(start: Start) -> None:
     system = start()
     shop = system.make_shop("silent")
-    eventually(lambda: shop.post(purchase("before")).status, within=10, until=lambda s: s == 200)
+    shop.let_in(purchase("before"))
     with _frozen(system):
         started = time.monotonic()
         answer = shop.post(purchase("during"))
@@ -197,7 +197,7 @@ def test_a_log_that_does_not_answer_is_a_503_in_time(start: Start) -> None:
     assert answer.body["error"]["code"] == "unavailable"
     assert int(answer.headers["Retry-After"]) >= 1
     assert took < 5.0
-    eventually(lambda: shop.post(purchase("during")).status, within=30, until=lambda s: s == 200)
+    shop.let_in(purchase("during"), within=30)
     wanted = everywhere(["before", "during"])
     eventually(
         lambda: {pair for pair, told in shop.fates().items() if "delivered" in told},
@@ -250,7 +250,7 @@ def test_deliveries_go_to_a_server_of_ones_own(start: Start) -> None:
             **{f"CAPISTREAM_PLATFORMS__{slug.upper()}__BASE_URL": url for slug in PLATFORMS}
         )
         shop = system.make_shop("own")
-        eventually(lambda: shop.post(purchase("mine")).status, within=10, until=lambda s: s == 200)
+        shop.let_in(purchase("mine"))
         paths = eventually(
             lambda: {path.partition("?")[0] for path, _ in seen},
             within=20,

@@ -14,8 +14,6 @@ from tests.integration.system import (
     Shop,
     System,
     eventually,
-    everywhere,
-    purchase,
 )
 
 
@@ -148,7 +146,7 @@ def test_the_event_log_is_made_anew(system: System) -> None:
     ask(system, "user", "add", "remade@shop.example", "--org", shop.host, "--role", "owner")
     manager = Manager(system.description["manage"], system.directory / "mails.txt")
     manager.log_in("remade@shop.example")
-    deliver(shop, "remade-1")
+    shop.deliver("remade-1")
 
     def logged() -> set[str]:
         events = manager.get("/v1/org/events")["events"]
@@ -158,16 +156,6 @@ def test_the_event_log_is_made_anew(system: System) -> None:
     eventually(logged, within=20, until=lambda found: found == wanted)
     assert ask(system, "audit-rebuild")["records"] > 0
     eventually(logged, within=20, until=lambda found: found == wanted)
-
-
-def deliver(shop: Shop, event_id: str) -> None:
-    """Send an event, and wait until it is delivered everywhere."""
-    eventually(
-        lambda: shop.post(purchase(event_id)).status, within=20, until=lambda found: found == 200
-    )
-    wanted = everywhere([event_id])
-    fates = eventually(shop.fates, within=40, until=lambda found: wanted <= found.keys())
-    assert {fates[pair][0] for pair in wanted} == {"delivered"}
 
 
 ONE, TWO = (base64.b64encode(name * 32).decode() for name in (b"1", b"2"))
@@ -189,7 +177,7 @@ def test_a_key_is_changed_for_another(start: Callable[..., System]) -> None:
     manager = Manager(system.description["manage"], system.directory / "mails.txt")
     callback = {"callback_url": "http://127.0.0.1:9/", "callback_token": "a-callback-token"}
     manager.post("/v1/sync/register-callback", callback, bearer=shop.sync_token)
-    deliver(shop, "s-1")
+    shop.deliver("s-1")
 
     restart(system, {"one": ONE, "two": TWO}, "two")
     keys = eventually(
@@ -199,7 +187,7 @@ def test_a_key_is_changed_for_another(start: Callable[..., System]) -> None:
     )
     assert (keys["one"]["seals"], keys["two"]["seals"]) == (0, len(PLATFORMS) + 1)
     assert ask(system, "keys", "rotate") == {"sealed": 0, "failed": 0}
-    deliver(shop, "s-2")
+    shop.deliver("s-2")
 
     restart(system, {"two": TWO}, "two")
-    deliver(shop, "s-3")
+    shop.deliver("s-3")

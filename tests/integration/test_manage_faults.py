@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +21,7 @@ from capistream.embedded import free_port
 from tests.integration.conftest import ON_APACHE
 from tests.integration.manager import Manager
 from tests.integration.parts import bare_system, embedded_broker, gateway, redis_url, valkey
-from tests.integration.system import PLATFORMS, Shop, System, eventually, everywhere, purchase
+from tests.integration.system import PLATFORMS, Shop, System, eventually, purchase
 from tests.kafka.apache import kafka_node
 
 TOPIC: Final = "domain-configs"
@@ -206,27 +205,12 @@ def lose_topic(system: System) -> None:
     eventually(is_gone, within=10, until=bool)
 
 
-def deliver(shop: Shop, event_id: str, within: float = 40) -> None:
-    """Send an event, and wait until it is delivered everywhere."""
-    eventually(lambda: status_of(shop, event_id), within=within, until=lambda status: status == 200)
-    wanted = everywhere([event_id])
-    eventually(shop.fates, within=within, until=lambda fates: wanted <= fates.keys())
-    assert {shop.fates()[pair][0] for pair in wanted} == {"delivered"}
-
-
-def status_of(shop: Shop, event_id: str) -> int:
-    """Of an event that is sent; 0: nobody is there."""
-    with contextlib.suppress(OSError):
-        return shop.post(purchase(event_id)).status
-    return 0
-
-
 @pytest.mark.slow
 def test_a_lost_topic_is_rebuilt_and_followed_by_all_who_run(start: Callable[..., System]) -> None:
     system = start(CAPISTREAM_MANAGE__RECONCILE_SECONDS="3600")
     known = system.make_shop("before")
     deleted = system.make_shop("deleted")
-    deliver(known, "b-1")
+    known.deliver("b-1")
     assert json.loads(system.cli("domain", "delete", deleted.host, "--yes", "--json").stdout)
     lose_topic(system)
     # More than the old topic had: who goes on where they were passes over the first of them.
@@ -237,10 +221,10 @@ def test_a_lost_topic_is_rebuilt_and_followed_by_all_who_run(start: Callable[...
     assert published(system)[deleted.domain_id] is None
     assert json.loads(system.cli("topics", "check", "--json").stdout) == {"differences": []}
     for shop in (known, *new):
-        eventually(partial(status_of, shop, "n-1"), within=40, until=lambda status: status == 200)
-    deliver(known, "b-2")
-    deliver(new[0], "n-2")
-    assert status_of(deleted, "d-1") == 404
+        shop.let_in(purchase("n-1"), within=40)
+    known.deliver("b-2")
+    new[0].deliver("n-2")
+    assert deleted.status_of(purchase("d-1")) == 404
     if ON_APACHE:
         # The embedded broker answers a client of a topic that is gone with what ends the client
         # (librdkafka, by SIGSEGV): there, whoever follows it is started again.
@@ -251,8 +235,8 @@ def test_a_lost_topic_is_rebuilt_and_followed_by_all_who_run(start: Callable[...
 def test_a_lost_topic_that_is_there_again_is_filled_by_itself(start: Callable[..., System]) -> None:
     system = start(CAPISTREAM_MANAGE__RECONCILE_SECONDS="1")
     known = system.make_shop("again")
-    deliver(known, "a-1")
+    known.deliver("a-1")
     lose_topic(system)
     system.cli("topics", "apply")
     eventually(lambda: revisions(system), within=40, until=lambda found: known.domain_id in found)
-    deliver(known, "a-2")
+    known.deliver("a-2")

@@ -29,7 +29,7 @@ def shop(system: System) -> Shop:
     """A shop with three purchases delivered, one of them accepted twice, and a program's."""
     made = system.make_shop("again")
     first = [purchase("r-1"), purchase("r-2"), purchase("r-lead", eventName="Lead")]
-    eventually(lambda: made.post(*first).status, within=10, until=lambda status: status == 200)
+    made.let_in(*first)
     assert made.post(purchase("r-1"), purchase("bot-1", **CRAWLER)).status == 200
     eventually(made.outcomes, within=30, until=lambda found: len(found) == 4 * len(PLATFORMS) + 1)
     return made
@@ -120,7 +120,7 @@ def test_what_was_withheld_by_mistake_goes_out(shop: Shop) -> None:
 def test_a_replay_that_is_stopped_says_how_far_it_came(system: System) -> None:
     shop = system.make_shop("halfway")
     events = [purchase(f"h-{n}") for n in range(90)]
-    eventually(lambda: shop.post(*events).status, within=10, until=lambda status: status == 200)
+    shop.let_in(*events)
     command = [sys.executable, "-m", "capistream", "replay", shop.host, "--json", "--rate", "2"]
     before = len(shop.system.records("replay-events"))
     process = subprocess.Popen(
@@ -156,7 +156,7 @@ def test_a_destination_that_is_not_there_is_said_at_once(shop: Shop) -> None:
 
 def test_the_days_events_do_not_wait_for_a_replay(system: System) -> None:
     other = system.make_shop("meanwhile")
-    eventually(lambda: other.post(purchase("w")).status, within=10, until=lambda s: s == 200)
+    other.let_in(purchase("w"))
     for first in range(0, 2000, 50):
         batch = [purchase(f"m-{n}", eventName="PageVisit") for n in range(first, first + 50)]
         assert other.post(*batch).status == 200

@@ -29,7 +29,7 @@ from tests.integration.system import (
 def shop(system: System) -> Shop:
     """A shop whose first event has gone all the way."""
     made = system.add_shop("road", "--country", "DE")
-    eventually(lambda: made.post(purchase("warm-up")).status, within=10, until=lambda s: s == 200)
+    made.let_in(purchase("warm-up"))
     eventually(made.fates, within=20, until=lambda f: len(f) == len(PLATFORMS))
     return made
 
@@ -96,7 +96,7 @@ def test_refusals_of_the_person_and_of_a_platform_are_on_record(shop: Shop) -> N
 
 def test_an_expired_token_parks_and_a_good_one_releases(system: System) -> None:
     shop = system.make_shop("parking", tokens={"snapchat": "expired-token"})
-    eventually(lambda: shop.post(purchase("p-1")).status, within=10, until=lambda s: s == 200)
+    shop.let_in(purchase("p-1"))
     eventually(
         shop.outcomes,
         within=20,
