@@ -5,11 +5,8 @@ The log is the embedded broker, or the cluster that ``KAFKA_BOOTSTRAP`` names; b
 same topic. Broker, database and reader share one machine.
 """
 
-import argparse
 import asyncio
-import json
 import random
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -28,6 +25,7 @@ from audit.store import EventLogStore
 from audit.tables import ATTEMPTS, DELIVERIES, EVENTS
 from audit.worker import AuditReader
 from benchmarks.audit_work import Asked, questions, records
+from benchmarks.command import run_benchmark, tell
 from benchmarks.doors import make_topics, start_servers
 from benchmarks.sinks_isolation import percentile
 from capistream.supervisor import Supervisor
@@ -35,8 +33,7 @@ from runtime.clock import SystemClock
 from runtime.database import Database
 from runtime.kafka import ConsumedRecord, client_config
 from runtime.lifecycle import Shutdown, settle_memory
-from runtime.logs import configure_logs
-from runtime.settings import STACK_FILE, LogSettings, Settings, load_settings
+from runtime.settings import STACK_FILE, Settings, load_settings
 from tests.postgres import is_installed, running_postgres
 
 PATIENCE_SECONDS: Final = 1800.0
@@ -164,14 +161,14 @@ async def measure_on(
     try:
         log = await open_log(database)
         await open_log(other)
-        _tell(f"{name}: the topic becomes rows")
+        tell(f"{name}: the topic becomes rows")
         filled = await fill(settings, database, wanted, f"bench-{name}")
-        _tell(f"{name}: the same rows in bulk")
+        tell(f"{name}: the same rows in bulk")
         if not database.is_sqlite:
             await _copy_partitions(database, other)
         bare = await bulk_insert(database, other)
         await _settle(database)
-        _tell(f"{name}: questions")
+        tell(f"{name}: questions")
         asked = questions(size.questions, size.outcomes // 5)
         await ask_all(log, asked[:20])
         took = await ask_all(log, asked)
@@ -240,13 +237,13 @@ async def measure(size: Size) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="capistream-bench-") as path, ExitStack() as stack:
         directory = Path(path)
         async with _log(directory) as settings:
-            _tell(f"{size.outcomes} outcomes onto the log")
+            tell(f"{size.outcomes} outcomes onto the log")
             wanted = await asyncio.to_thread(fill_topic, settings, size.outcomes)
             settle_memory(200_000)
             urls = [f"sqlite+aiosqlite:///{directory}/{name}.db" for name in ("ours", "bare")]
             figures["sqlite"] = await measure_on("sqlite", settings, urls[0], urls[1], wanted, size)
             if not is_installed():
-                _tell("PostgreSQL is not installed, and left out: apt-get install postgresql")
+                tell("PostgreSQL is not installed, and left out: apt-get install postgresql")
             else:
                 server = stack.enter_context(running_postgres())
                 figures["postgresql"] = await measure_on(
@@ -261,10 +258,6 @@ async def measure(size: Size) -> dict[str, Any]:
     return {"figures": figures, "ratios": ratios}
 
 
-def _tell(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
-
-
 def _print_tables(found: dict[str, Any]) -> None:
     columns = list(found["figures"]["sqlite"])
     print(f"{'':<12} " + "  ".join(f"{name:>24}" for name in columns))
@@ -277,16 +270,12 @@ def _print_tables(found: dict[str, Any]) -> None:
 
 def main() -> None:
     """Read the options, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less than a minute of it")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args()
-    configure_logs(LogSettings(level="error"), "bench")
-    found = asyncio.run(measure(QUICK_SIZE if options.quick else FULL_SIZE))
-    if options.json:
-        print(json.dumps(found))
-    else:
-        _print_tables(found)
+    run_benchmark(
+        __doc__,
+        "less than a minute of it",
+        lambda quick: measure(QUICK_SIZE if quick else FULL_SIZE),
+        _print_tables,
+    )
 
 
 if __name__ == "__main__":

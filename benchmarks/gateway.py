@@ -6,7 +6,6 @@ interleaved and the ratios are taken within a round, so that a machine that drif
 servers, the log and the load share one machine: processor time per request says more than the rate.
 """
 
-import argparse
 import asyncio
 import json
 import statistics
@@ -18,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from benchmarks.command import run_benchmark, tell
 from benchmarks.doors import Door, Doors, open_doors
 from benchmarks.validation import measure_validation
-from runtime.logs import configure_logs
-from runtime.settings import LogSettings
 
 EVENTS_PER_REQUEST: Final = (1, 10, 50)
 BUSY_GENERATOR: Final = 0.9
@@ -84,7 +82,7 @@ async def press_in_turn(doors: Doors, rounds: int, seconds: float) -> list[Round
         await press(door, events, doors.token, 0.3)
     measured = []
     for number in range(rounds):
-        _tell(f"round {number + 1} of {rounds}")
+        tell(f"round {number + 1} of {rounds}")
         measured.append(
             {
                 (door.name, events): await press(door, events, doors.token, seconds)
@@ -140,24 +138,20 @@ def _median(rounds: Iterable[Round], of: Callable[[Round], float]) -> float:
 
 async def measure(*, quick: bool) -> dict[str, dict[str, Any]]:
     """One run."""
-    _tell("validation")
+    tell("validation")
     validation = measure_validation(quick=quick)
-    _tell("starting the log and the servers")
+    tell("starting the log and the servers")
     with tempfile.TemporaryDirectory(prefix="capistream-bench-") as directory:
         async with open_doors(Path(directory)) as doors:
             rounds = await press_in_turn(doors, *((3, 1.0) if quick else (5, 4.0)))
     busiest = max(one.generator_cpu_share for measured in rounds for one in measured.values())
     if busiest > BUSY_GENERATOR:
-        _tell(f"the load used {busiest:.0%} of a processor: the fastest door may be faster still")
+        tell(f"the load used {busiest:.0%} of a processor: the fastest door may be faster still")
     figures = figures_of(rounds) | {"validation_us_per_event": validation}
     ratios = ratios_of(rounds) | {
         "msgspec_vs_pydantic": round(validation["pydantic"] / validation["msgspec"], 2)
     }
     return {"figures": figures, "ratios": ratios}
-
-
-def _tell(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
 
 
 def _print_table(found: dict[str, dict[str, Any]]) -> None:
@@ -179,16 +173,7 @@ def _print_table(found: dict[str, dict[str, Any]]) -> None:
 
 def main() -> None:
     """Read the options, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three short rounds")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args()
-    configure_logs(LogSettings(level="error"), "bench")
-    found = asyncio.run(measure(quick=options.quick))
-    if options.json:
-        print(json.dumps(found))
-    else:
-        _print_table(found)
+    run_benchmark(__doc__, "three short rounds", lambda quick: measure(quick=quick), _print_table)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ One machine runs everything, the load and the platforms' stand-ins included, so 
 the parts relate and not what a cluster does.
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -17,12 +16,11 @@ from typing import Any
 import aiohttp
 
 from audit.read import read_outcomes
+from benchmarks.command import run_benchmark
 from capistream.demo import HOST, register_demo_shop
 from capistream.stack import Stack
 from platforms.registry import PLATFORMS
 from runtime.clock import SystemClock
-from runtime.logs import configure_logs
-from runtime.settings import LogSettings
 
 EVENTS_PER_REQUEST = 50
 CONNECTIONS = 8
@@ -135,22 +133,22 @@ async def _until_known(session: aiohttp.ClientSession, url: str, token: str) -> 
     raise SystemExit("the gateway does not know the shop")
 
 
-def main() -> None:
-    """Read the options, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the events")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args()
-    configure_logs(LogSettings(level="error"), "bench")
-    os.environ["CAPISTREAM_GATEWAY__REQUESTS_PER_MINUTE"] = "0"  # one client sends it all
-    found = asyncio.run(measure(2_000 if options.quick else 20_000))
-    if options.json:
-        print(json.dumps(found))
-        return
+def _print_groups(found: dict[str, Any]) -> None:
     for group, values in found.items():
         print(group)
         for name, value in values.items():
             print(f"  {name:<34} {value:>12,}" + (f"  of {len(PLATFORMS)} platforms" if name == "deliveries_per_second" else ""))  # fmt: skip
+
+
+def main() -> None:
+    """Read the options, measure, print."""
+    os.environ["CAPISTREAM_GATEWAY__REQUESTS_PER_MINUTE"] = "0"  # one client sends it all
+    run_benchmark(
+        __doc__,
+        "a tenth of the events",
+        lambda quick: measure(2_000 if quick else 20_000),
+        _print_groups,
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ in requests, and what a destination in trouble costs the others. Log, Valkey, sa
 process share one machine: processor time per delivery says more than the rate.
 """
 
-import argparse
 import asyncio
 import json
 import random
@@ -20,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from benchmarks.command import run_benchmark, tell
 from benchmarks.sinks_bed import Bed, Run, made_bed, running
 from benchmarks.sinks_isolation import Isolation, measure_isolation, percentile
 from benchmarks.sinks_work import BAD, FULL, POSTED
-from runtime.logs import configure_logs
-from runtime.settings import LogSettings, SinksSettings
+from runtime.settings import SinksSettings
 from schemas.outcome import OutcomeKind
 
 AT_ONCE: Final[int] = SinksSettings().requests_per_destination
@@ -163,7 +162,7 @@ async def post_in_turn(bed: Bed, run: Run, size: Size) -> list[Round]:
     await bed.script(POSTED, kind="slow", seconds=PLATFORM_SECONDS)
     measured = []
     for number in range(size.rounds):
-        _tell(f"round {number + 1} of {size.rounds}")
+        tell(f"round {number + 1} of {size.rounds}")
         measured.append(
             {
                 "limit": await post_bare(
@@ -241,16 +240,16 @@ async def measure(size: Size) -> dict[str, Any]:
     """One run of everything."""
     dice = random.Random(7)  # noqa: S311 - the same places in every run
     with tempfile.TemporaryDirectory(prefix="capistream-bench-") as directory:
-        _tell("starting log, Valkey, sandbox and sinks")
+        tell("starting log, Valkey, sandbox and sinks")
         async with made_bed(Path(directory)) as bed, running(bed, "sinks") as run:
             rounds = await post_in_turn(bed, run, size)
-            _tell("bad events")
+            tell("bad events")
             extra = {
                 bad: [await extra_requests(run, bad, dice) for _ in range(size.draws)]
                 for bad in BAD_IN_A_BATCH
             }
             split = {bad: await split_to_singles(bed, bad) for bad in BAD_IN_A_BATCH}
-            _tell("destinations in trouble")
+            tell("destinations in trouble")
             isolation = await measure_isolation(
                 run, size.undisturbed_seconds, size.disturbed_seconds
             )
@@ -260,10 +259,6 @@ async def measure(size: Size) -> dict[str, Any]:
         | refusals_of(extra, split)
         | {"third_p99_disturbed_vs_undisturbed": round(isolation.ratio, 2)},
     }
-
-
-def _tell(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
 
 
 def _print_tables(found: dict[str, Any]) -> None:
@@ -283,16 +278,12 @@ def _print_tables(found: dict[str, Any]) -> None:
 
 def main() -> None:
     """Read the options, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less than a minute of it")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args()
-    configure_logs(LogSettings(level="error"), "bench")
-    found = asyncio.run(measure(QUICK_SIZE if options.quick else FULL_SIZE))
-    if options.json:
-        print(json.dumps(found))
-    else:
-        _print_tables(found)
+    run_benchmark(
+        __doc__,
+        "less than a minute of it",
+        lambda quick: measure(QUICK_SIZE if quick else FULL_SIZE),
+        _print_tables,
+    )
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ taken within a round, so that a machine that drifts cancels out. Log, Valkey and
 machine: processor time per event says more than the rate.
 """
 
-import argparse
 import asyncio
-import json
 import statistics
 import sys
 import tempfile
@@ -19,6 +17,7 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
+from benchmarks.command import run_benchmark, tell
 from benchmarks.doors import make_topics, start_servers
 from benchmarks.quix_home import NoQuixError, quix_python
 from benchmarks.streams_bed import Arrangement, Bed, Drained, drain
@@ -27,8 +26,7 @@ from benchmarks.streams_work import FED
 from capistream.supervisor import Supervisor
 from runtime.clock import SystemClock
 from runtime.lifecycle import settle_memory
-from runtime.logs import configure_logs
-from runtime.settings import STACK_FILE, LogSettings, load_settings
+from runtime.settings import STACK_FILE, load_settings
 
 _OURS: Final = (sys.executable, "-m", "capistream", "streams")
 ARRANGEMENTS: Final = (
@@ -114,7 +112,7 @@ def _median(values: Sequence[float]) -> float:
 async def measure(*, events: int, rounds: int) -> dict[str, Any]:
     """One run of everything."""
     chosen, notes = await asyncio.to_thread(arrangements)
-    _tell("each step alone")
+    tell("each step alone")
     settle_memory(200_000)  # as the worker does
     transforms = measure_transforms(events // 20)
     supervisor = Supervisor(SystemClock())
@@ -128,7 +126,7 @@ async def measure(*, events: int, rounds: int) -> dict[str, Any]:
             steps = transforms | await measure_produce(settings, events // 5)
             measured = []
             for number in range(rounds):
-                _tell(f"round {number + 1} of {rounds}")
+                tell(f"round {number + 1} of {rounds}")
                 measured.append(await drain(Bed(directory, servers), chosen, events))
         finally:
             await supervisor.stop_together()
@@ -138,10 +136,6 @@ async def measure(*, events: int, rounds: int) -> dict[str, Any]:
         "ratios": ratios_of(measured, sum(transforms.values())),
         "notes": notes + notes_of(measured),
     }
-
-
-def _tell(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
 
 
 def _print_tables(found: dict[str, Any]) -> None:
@@ -161,19 +155,18 @@ def _print_tables(found: dict[str, Any]) -> None:
         print(f"\n{note}")
 
 
+QUICK_SIZE: Final = {"events": 8_000, "rounds": 1}
+FULL_SIZE: Final = {"events": 30_000, "rounds": 3}
+
+
 def main() -> None:
     """Read the options, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round of few events")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args()
-    configure_logs(LogSettings(level="error"), "bench")
-    size = {"events": 8_000, "rounds": 1} if options.quick else {"events": 30_000, "rounds": 3}
-    found = asyncio.run(measure(**size))
-    if options.json:
-        print(json.dumps(found))
-    else:
-        _print_tables(found)
+    run_benchmark(
+        __doc__,
+        "one round of few events",
+        lambda quick: measure(**(QUICK_SIZE if quick else FULL_SIZE)),
+        _print_tables,
+    )
 
 
 if __name__ == "__main__":
