@@ -64,8 +64,8 @@ def org_create(
     async def create(desk: Desk) -> _Fields:
         now = desk.clock.now_ms()
         async with desk.database.changing.begin() as session:
-            plan_id = await _plan(session, plan or desk.settings.manage.default_plan)
             user = await users.ensure(session, address, now)
+            plan_id = plan or desk.settings.manage.default_plan
             made = await organisations.create(session, _name(name), user.id, plan_id, now)
             _record(desk, session, "organisation.create", made.id, made.id)
             return {"organisationId": made.id, "name": made.name, "ownerId": user.id}
@@ -236,29 +236,12 @@ async def _find(session: "AsyncSession", name: str) -> "tables.Organisation":
 
     Raises ``CapistreamError`` when there is none, or there are several.
     """
-    from sqlalchemy import select
+    from manage import organisations
 
-    from manage.tables import Organisation as Row
-
-    found = await session.get(Row, name)
-    if found is not None:
-        return found
-    named = (await session.scalars(select(Row).where(Row.name == name).order_by(Row.id))).all()
-    if not named:
+    found = await organisations.named(session, name)
+    if found is None:
         raise CapistreamError(f"there is no organisation {name}; see `capistream org list`")
-    if len(named) > 1:
-        several = ", ".join(row.id for row in named)
-        raise CapistreamError(f"several are called {name}; name one by its id: {several}")
-    return named[0]
-
-
-async def _plan(session: "AsyncSession", plan_id: str) -> str:
-    from manage import plans
-
-    known = await plans.known_ids(session)
-    if plan_id not in known:
-        raise CapistreamError(f"plan: {plan_id!r} is not one of {', '.join(known)}")
-    return plan_id
+    return found
 
 
 def _told(row: "tables.Organisation") -> _Fields:

@@ -1,15 +1,15 @@
 """What is kept of storefront hosts."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from manage import actions, tables
+from manage import actions, organisations, tables
 from manage.actions import COMMAND, Actor
 from manage.errors import ErrorCode
 from manage.rows import (
@@ -25,9 +25,8 @@ from runtime import ids
 from runtime.clock import Clock
 from runtime.database import Database
 from runtime.vault import DomainTokens, Vault, hash_sync_token
-from schemas.config import DomainConfig, Subscription
+from schemas.config import DomainConfig
 
-DEFAULT_PLAN: Final = "unlimited"
 _HOST: Final = re.compile(
     r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
 )
@@ -113,15 +112,20 @@ class DomainStore:
         organisation: str,
         options: Mapping[str, object],
         by: Actor = COMMAND,
+        *,
+        plan: str = "unlimited",
     ) -> NewDomain:
-        """Add a storefront host to an organisation of this id or name, which is made when its name
-        is new.
+        """Add a storefront host to an organisation of this id or name, which is made, on the plan of
+        this id, when its name is new.
 
         Raises ``RefusedChangeError`` when the host is malformed or taken, the name is that of
-        several, or the plan has no room.
+        several, or the plan is unknown or has no room.
         """
         async with self._database.changing.begin() as session:
-            owner = await self._organisation(session, organisation)
+            owner = await organisations.named(session, organisation, locks=True)
+            if owner is None:
+                now = self._clock.now_ms()
+                owner = await organisations.create_unowned(session, organisation, plan, now)
             return await self._add(session, owner, host, options, by)
 
     async def add_domain_to(
@@ -132,10 +136,12 @@ class DomainStore:
         Raises ``RefusedChangeError`` as ``add_domain`` does, or when the organisation is gone.
         """
         async with self._database.changing.begin() as session:
-            owner = await _locked(session, tables.Organisation.id == organisation_id)
-            if not owner:
+            owner = await session.get(
+                tables.Organisation, organisation_id, with_for_update={"of": tables.Organisation}
+            )
+            if owner is None:
                 raise RefusedChangeError(ErrorCode.NOT_FOUND, "there is no such organisation")
-            return await self._add(session, owner[0], host, options, by)
+            return await self._add(session, owner, host, options, by)
 
     async def set_domain(
         self, which: Which, options: Mapping[str, object], by: Actor = COMMAND
@@ -262,26 +268,6 @@ class DomainStore:
         self._record(session, by, "domain.add", row)
         return NewDomain(row.id, host, self.domain_token(row), sync_token, config)
 
-    async def _organisation(self, session: AsyncSession, name: str) -> tables.Organisation:
-        for known in (tables.Organisation.id == name, tables.Organisation.name == name):
-            found = await _locked(session, known)
-            if len(found) > 1:
-                named = ", ".join(sorted(one.id for one in found))
-                message = f"several are called {name}; name one by its id: {named}"
-                raise RefusedChangeError(ErrorCode.CONFLICT, message, "org")
-            if found:
-                return found[0]
-        made = tables.Organisation(
-            id=ids.new_id("org"),
-            name=name,
-            plan=await session.get_one(tables.Plan, DEFAULT_PLAN),
-            subscription=Subscription.ACTIVE,
-            created_at=self._clock.now_ms(),
-        )
-        session.add(made)
-        await session.flush()
-        return made
-
     def _record(
         self, session: AsyncSession, by: Actor, action: str, row: tables.Domain, of: str = ""
     ) -> None:
@@ -294,14 +280,6 @@ class DomainStore:
             organisation_id=row.organisation_id,
             at=self._clock.now_ms(),
         )
-
-
-async def _locked(
-    session: AsyncSession, known: ColumnElement[bool]
-) -> Sequence[tables.Organisation]:
-    """The organisations of this id or name, locked: domains are added to one in turn."""
-    query = select(tables.Organisation).where(known).with_for_update(of=tables.Organisation)
-    return (await session.scalars(query)).all()
 
 
 async def _check_room(session: AsyncSession, owner: tables.Organisation) -> None:

@@ -39,20 +39,54 @@ async def create(
 ) -> Organisation:
     """Make an organisation with its owner.
 
-    Raises ``RefusedChangeError`` when they may own no more.
+    Raises ``RefusedChangeError`` for an unknown plan, or when they may own no more.
     """
     await plans.check_owner(session, owner_id, plan_id)
+    made = await create_unowned(session, name, plan_id, now_ms)
+    await join(session, made.id, owner_id, Role.OWNER, now_ms)
+    return made
+
+
+async def create_unowned(
+    session: AsyncSession, name: str, plan_id: str, now_ms: int
+) -> Organisation:
+    """Make an organisation that nobody belongs to yet.
+
+    Raises ``RefusedChangeError`` for an unknown plan.
+    """
     made = Organisation(
         id=ids.new_id("org"),
         name=name,
-        plan_id=plan_id,
+        plan=await plans.get(session, plan_id),
         subscription=Subscription.ACTIVE,
         created_at=now_ms,
     )
     session.add(made)
     await session.flush()
-    await join(session, made.id, owner_id, Role.OWNER, now_ms)
     return made
+
+
+async def named(session: AsyncSession, name: str, *, locks: bool = False) -> Organisation | None:
+    """The organisation of this id, or else of this name; None when there is none. What ``locks`` it
+    follows, and is followed by, others that do.
+
+    Raises ``RefusedChangeError`` when several have the name.
+    """
+    for known in (Organisation.id == name, Organisation.name == name):
+        query = select(Organisation).where(known).order_by(Organisation.id)
+        if locks:
+            query = query.with_for_update(of=Organisation)
+        found = (await session.scalars(query)).all()
+        if len(found) > 1:
+            several = ", ".join(one.id for one in found)
+            raise RefusedChangeError(
+                ErrorCode.CONFLICT,
+                f"several are called {name}; name one by its id: {several}",
+                "org",
+            )
+        if found:
+            return found[0]
+    return None
 
 
 async def lock(session: AsyncSession, caller: Who, access: Access) -> str:

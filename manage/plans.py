@@ -17,6 +17,20 @@ async def known_ids(session: AsyncSession) -> list[str]:
     return list(await session.scalars(select(Plan.id).order_by(Plan.price_cents, Plan.id.desc())))
 
 
+async def get(session: AsyncSession, plan_id: str) -> Plan:
+    """A plan.
+
+    Raises ``RefusedChangeError`` when there is none of this id.
+    """
+    found = await session.get(Plan, plan_id)
+    if found is None:
+        names = ", ".join(await known_ids(session))
+        raise RefusedChangeError(
+            ErrorCode.INVALID_PAYLOAD, f"{plan_id!r} is not one of {names}", "plan"
+        )
+    return found
+
+
 async def limits_of(session: AsyncSession, organisation_id: str) -> Plan:
     """The plan of an organisation that there is."""
     found = await session.scalars(
@@ -72,10 +86,7 @@ async def set_plan(
     if organisation is None:
         raise not_found("organisation")
     if plan_id is not None:
-        if await session.get(Plan, plan_id) is None:
-            names = ", ".join(await known_ids(session))
-            raise RefusedChangeError(ErrorCode.INVALID_PAYLOAD, f"must be one of {names}", "plan")
-        organisation.plan_id = plan_id
+        organisation.plan_id = (await get(session, plan_id)).id
     if subscription is not None:
         organisation.subscription = subscription
     for action, target in (("plan.set", plan_id), ("subscription.set", subscription)):

@@ -47,6 +47,19 @@ def test_a_plan_is_chosen_at_once_or_later(commands: Commands) -> None:
     assert commands.ask("org", "show", "Pro shop")["logRetentionSeconds"] == 3600
 
 
+def test_an_organisation_that_a_domain_makes_is_on_the_default_plan(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands.in_store(lambda store: store.add_domain("a.example", "New", {}, plan="free"))
+    commands.in_store(lambda store: store.add_domain("b.example", "Known", {}))
+    assert commands.ask("org", "show", "New")["plan"] == "free"
+    monkeypatch.setenv("CAPISTREAM_MANAGE__DEFAULT_PLAN", "gold")
+    ran = commands.run("domain", "add", "c.example", "--org", "Newer")
+    assert isinstance(ran.exception, CapistreamError)
+    assert "plan: 'gold' is not one of" in str(ran.exception)
+    assert len(commands.ask("org", "list")["organisations"]) == 2
+
+
 def test_people_join(commands: Commands, org: str) -> None:
     added = commands.ask("user", "add", "ben@shop.example", "--org", "Shop", "--role", "admin")
     assert (added["organisationId"], added["role"]) == (org, "admin")
@@ -71,7 +84,7 @@ def test_an_organisation_without_an_owner_gets_one(commands: Commands) -> None:
         (["org", "create", " ", "--owner", ANNA], "name: "),
         (["org", "create", "x" * 101, "--owner", ANNA], "name: "),
         (["org", "create", "Other", "--owner", ANNA, "--plan", "gold"], "'gold' is not one of"),
-        (["org", "plan", "Shop", "gold"], "plan: must be one of"),
+        (["org", "plan", "Shop", "gold"], "plan: 'gold' is not one of"),
         (["org", "show", "Nobody's"], "there is no organisation Nobody's"),
         (["user", "add", ANNA, "--org", "Shop"], f"{ANNA} is owner there already"),
         (
