@@ -1,8 +1,13 @@
-"""Hypothesis profiles: short while developing, repeatable in CI, long at night."""
+"""What holds for all tests. Hypothesis profiles: short while developing, repeatable in CI, long at
+night."""
 
+import logging
 import os
+from collections.abc import Iterator
 from typing import Final
 
+import pytest
+import structlog
 from hypothesis import settings
 
 pytest_plugins: Final = ["tests.databases"]
@@ -16,3 +21,17 @@ settings.register_profile("nightly", max_examples=20_000, deadline=None)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 )
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_its_own() -> Iterator[None]:
+    """A command that is run in this process sets up logging of it: not that of the next test too,
+    which could not see what its loggers say."""
+    known, root = structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    if structlog.get_config() != known:
+        structlog.configure(**known)
+        structlog.contextvars.clear_contextvars()
+        root.handlers = handlers
+        root.setLevel(level)
