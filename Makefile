@@ -4,6 +4,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# How many files of tests run at a time. Each worker has processes of its own, up to a Kafka.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -30,10 +33,10 @@ up: setup  ## Run the stack on embedded parts until Ctrl-C.
 	$(BIN)/capistream up --embedded
 
 test: setup  ## Run every test on the embedded stack.
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-kafka: setup  ## Run the integration tests on Apache Kafka (Docker, or Java and Maven).
-	REQUIRE_KAFKA=1 $(BIN)/pytest tests/integration -p no:randomly
+	REQUIRE_KAFKA=1 $(PYTEST) tests/integration -p no:randomly
 
 chaos: setup  ## Let everything fail in turn under load, and account for every event.
 	$(BIN)/pytest tests/chaos -p no:randomly

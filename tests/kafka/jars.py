@@ -1,5 +1,6 @@
 """The jars of a Kafka broker, from Maven Central, kept for the next run."""
 
+import fcntl
 import hashlib
 import os
 import re
@@ -45,15 +46,14 @@ def fetched_jars() -> Path:
     if shutil.which("mvn") is None:
         raise KafkaUnavailableError("mvn is not on the PATH, and the jars are not in the cache")
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetching-") as scratch:
-        complete = Path(scratch) / "jars"
-        _copy_dependencies(complete)
-        try:
-            complete.rename(directory)
-        except OSError:
-            # Another run that fetched at the same time may have been first.
-            if not directory.is_dir():
-                raise
+    # One at a time: two Mavens get into each other's way in the repository that they share.
+    with (directory.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not directory.is_dir():
+            with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetching-") as scratch:
+                complete = Path(scratch) / "jars"
+                _copy_dependencies(complete)
+                complete.rename(directory)
     return directory
 
 
