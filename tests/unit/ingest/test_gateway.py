@@ -199,6 +199,7 @@ async def test_a_token_that_is_no_text(door: Door) -> None:
         (gzip.compress(b" " * 10**7), {"Content_Encoding": "gzip"}, "exceeds 100 KB", None),
         (brotli.compress(b" " * 10**7), {"Content_Encoding": "br"}, "exceeds 100 KB", None),
     ],
+    ids=["media type", "no JSON", "no event", "over", "far over", "gzip over", "br over"],
 )
 async def test_a_body_that_cannot_be_taken(
     door: Door, body: bytes, headers: dict[str, str], message: str, field: str | None
@@ -223,6 +224,7 @@ async def test_a_body_that_does_not_unpack_is_the_senders_mistake(door: Door, co
         (brotli.compress(LEAD), {"Content_Encoding": "br"}),
         (LEAD, {"Content_Type": "text/plain;charset=UTF-8"}),
     ],
+    ids=["gzip", "br", "beacon"],
 )
 async def test_packed_bodies_and_beacons_are_understood(
     door: Door, body: bytes, headers: dict[str, str]
@@ -322,6 +324,7 @@ async def test_more_requests_than_one_process_may_hold_come_again(tmp_path: Path
 @pytest.mark.parametrize(
     ("coding", "bomb"),
     [("gzip", gzip.compress(b" " * 50_000_000)), ("br", brotli.compress(b" " * 200_000_000))],
+    ids=["gzip", "br"],  # what is packed has the time in it
 )
 async def test_a_packed_body_is_measured_unpacked(door: Door, coding: str, bomb: bytes) -> None:
     door.configure(OPEN)
