@@ -143,8 +143,13 @@ def _is_ready(system: System) -> bool:
 
 def until_known(shop: Shop) -> None:
     """Wait until the gateway knows the shop, by a request that leaves nothing behind."""
+    at_the_gateway(shop, 400)
+
+
+def at_the_gateway(shop: Shop, status: int) -> None:
+    """Wait until the gateway answers an empty request of the shop's so."""
     eventually(
         lambda: shop.system.request("/v1/events", b"{}", shop.headers()).status,
         within=10,
-        until=lambda status: status == 400,
+        until=lambda found: found == status,
     )

@@ -8,13 +8,8 @@ from typing import Any, Final
 import pytest
 
 from tests.integration.manager import Manager, shop_server
-from tests.integration.parts import until_known
-from tests.integration.system import (
-    PLATFORMS,
-    Shop,
-    System,
-    eventually,
-)
+from tests.integration.parts import at_the_gateway, until_known
+from tests.integration.system import PLATFORMS, System, eventually
 
 
 def ask(system: System, *arguments: str, code: int = 0) -> Any:
@@ -22,15 +17,6 @@ def ask(system: System, *arguments: str, code: int = 0) -> Any:
     ran = system.cli(*arguments, "--json", check=False)
     assert ran.returncode == code, ran.stderr[-500:]
     return json.loads(ran.stdout)
-
-
-def at_the_gateway(shop: Shop, status: int) -> None:
-    """Wait until the gateway answers an empty request of the shop's so."""
-    eventually(
-        lambda: shop.system.request("/v1/events", b"{}", shop.headers()).status,
-        within=10,
-        until=lambda found: found == status,
-    )
 
 
 def test_manage_beats(system: System) -> None:
