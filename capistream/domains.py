@@ -4,16 +4,13 @@ What is slow to load is imported where it is used, so that ``--help`` is not.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
 from capistream import output
 from capistream.changes import Desk, at_desk, change, confirm, given, listed
 from capistream.options import AsJson, DataDir, Yes
-
-if TYPE_CHECKING:
-    from manage.store import NewDomain
 
 domain_app = typer.Typer(help="Storefront hosts.", no_args_is_help=True)
 
@@ -88,14 +85,7 @@ def domain_add(
     """Add a storefront host. Its sync token is shown this once."""
     lists = origins, excluded_addresses, excluded_agents
     options = _options(strict, country, currency, lists, monthly_events, remember_contacts)
-
-    async def add(desk: Desk) -> "NewDomain":
-        plan = desk.settings.manage.default_plan
-        added = await desk.store.add_domain(host, org, options, plan=plan)
-        await desk.publish([added.config])
-        return added
-
-    added = at_desk(data, add)
+    added = change(data, lambda store: store.add_domain(host, org, options))
     output.print_fields(
         {
             "domainId": added.domain_id,

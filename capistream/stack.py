@@ -298,4 +298,10 @@ def open_store(settings: Settings, clock: Clock, database: Database | None = Non
     """
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     vault, tokens = Vault(settings.vault), DomainTokens(settings.tokens)
-    return Store(database or Database(settings.database_url), vault, tokens, clock)
+    return Store(
+        database or Database(settings.database_url),
+        vault,
+        tokens,
+        clock,
+        default_plan=settings.manage.default_plan,
+    )

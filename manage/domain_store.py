@@ -63,8 +63,16 @@ class DomainStore:
     published, and is on record as its actor's."""
 
     def __init__(
-        self, database: Database, vault: Vault, tokens: DomainTokens, clock: Clock
+        self,
+        database: Database,
+        vault: Vault,
+        tokens: DomainTokens,
+        clock: Clock,
+        *,
+        default_plan: str = "unlimited",
     ) -> None:
+        """``default_plan`` is the id of the one that new organisations are put on."""
+        self._default_plan = default_plan
         self._database = database
         self._vault = vault
         self._tokens = tokens
@@ -112,11 +120,9 @@ class DomainStore:
         organisation: str,
         options: Mapping[str, object],
         by: Actor = COMMAND,
-        *,
-        plan: str = "unlimited",
     ) -> NewDomain:
-        """Add a storefront host to an organisation of this id or name, which is made, on the plan of
-        this id, when its name is new.
+        """Add a storefront host to an organisation of this id or name, which is made, on the default
+        plan, when its name is new.
 
         Raises ``RefusedChangeError`` when the host is malformed or taken, the name is that of
         several, or the plan is unknown or has no room.
@@ -125,7 +131,9 @@ class DomainStore:
             owner = await organisations.named(session, organisation, locks=True)
             if owner is None:
                 now = self._clock.now_ms()
-                owner = await organisations.create_unowned(session, organisation, plan, now)
+                owner = await organisations.create_unowned(
+                    session, organisation, self._default_plan, now
+                )
             return await self._add(session, owner, host, options, by)
 
     async def add_domain_to(

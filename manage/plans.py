@@ -86,7 +86,7 @@ async def set_plan(
     if organisation is None:
         raise not_found("organisation")
     if plan_id is not None:
-        organisation.plan_id = (await get(session, plan_id)).id
+        organisation.plan = await get(session, plan_id)
     if subscription is not None:
         organisation.subscription = subscription
     for action, target in (("plan.set", plan_id), ("subscription.set", subscription)):

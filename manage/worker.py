@@ -69,9 +69,10 @@ async def _services(settings: Settings, clock: Clock, open_log: OpenLog) -> Asyn
     async with AsyncExitStack() as parts:
         database = Database(settings.database_url)
         parts.push_async_callback(database.close)
-        store = Store(database, vault, tokens, clock)
+        default_plan = settings.manage.default_plan
+        store = Store(database, vault, tokens, clock, default_plan=default_plan)
         await store.upgrade()
-        await _check_plan(database, settings.manage.default_plan)
+        await _check_plan(database, default_plan)
         vault.check(await read_seals(database))
         services = Services(
             settings=settings,

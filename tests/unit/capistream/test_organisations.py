@@ -50,8 +50,9 @@ def test_a_plan_is_chosen_at_once_or_later(commands: Commands) -> None:
 def test_an_organisation_that_a_domain_makes_is_on_the_default_plan(
     commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commands.in_store(lambda store: store.add_domain("a.example", "New", {}, plan="free"))
     commands.in_store(lambda store: store.add_domain("b.example", "Known", {}))
+    monkeypatch.setenv("CAPISTREAM_MANAGE__DEFAULT_PLAN", "free")
+    commands.in_store(lambda store: store.add_domain("a.example", "New", {}))
     assert commands.ask("org", "show", "New")["plan"] == "free"
     monkeypatch.setenv("CAPISTREAM_MANAGE__DEFAULT_PLAN", "gold")
     ran = commands.run("domain", "add", "c.example", "--org", "Newer")
